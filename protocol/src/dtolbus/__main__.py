@@ -1,0 +1,5 @@
+"""`python -m dtolbus`."""
+
+from dtolbus.cli import main
+
+main()

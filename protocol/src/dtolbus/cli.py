@@ -1,0 +1,213 @@
+"""The `dtolbus` command, and what every command line of dtolbus shares.
+
+Any distribution adds commands by an entry point in the group `dtolbus.commands`. Every option can come from the
+environment as `DTOLBUS_<NAME>`. What goes wrong is one line on stderr and an exit code; `--debug` shows the traceback.
+"""
+
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import wraps
+from importlib.metadata import entry_points
+from types import FrameType
+from typing import Any, NoReturn, ParamSpec
+
+import click
+
+from dtolbus.errors import DtolbusError
+
+P = ParamSpec("P")
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+COMMANDS = "dtolbus.commands"
+_STANDARD_LOG_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def option(*names: str, **settings: Any) -> Decorator:
+    """Return a click option that can also be set in the environment, as `DTOLBUS_<NAME>`."""
+    long = next(name for name in names if name.startswith("--"))
+    settings.setdefault("envvar", f"DTOLBUS_{long.split('/')[0].lstrip('-').replace('-', '_').upper()}")
+    settings.setdefault("show_envvar", False)
+    if not settings.get("is_flag") and settings.get("default") is not None:
+        settings.setdefault("show_default", True)
+    return click.option(*names, **settings)
+
+
+class _OneLine(click.Command):
+    """A command whose errors are one line: what is wrong, and what to do."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the command line and exit."""
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else self.name
+            self._end(2, f"{error.format_message()} (see {path} --help)")
+        except click.ClickException as error:
+            self._end(error.exit_code, error.format_message())
+        except (click.Abort, KeyboardInterrupt):
+            self._end(130, "interrupted")
+        except DtolbusError as error:
+            if "--debug" in sys.argv:
+                raise
+            self._end(error.exit_code, str(error))
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._end(141, "")
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def _end(self, code: int, message: str) -> NoReturn:
+        if message:
+            click.echo(f"{self.name or 'dtolbus'}: {' '.join(message.split())}", err=True)
+        sys.exit(code)
+
+
+class Command(_OneLine):
+    """A command of its own, like `dtolbus-sqlite`."""
+
+
+class _Commands(_OneLine, click.Group):
+    """The group `dtolbus`; a command's code is loaded when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({entry.name for entry in entry_points(group=COMMANDS)})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        for entry in entry_points(group=COMMANDS, name=name):
+            found = entry.load()
+            return found if isinstance(found, click.Command) else None
+        return None
+
+
+def logged(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--debug`, `--log-level` and `--log-format`, and set up logging before the command runs."""
+
+    @option("--debug", is_flag=True, help="Show tracebacks.")
+    @option(
+        "--log-level",
+        default="warning",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        help="Least level logged.",
+    )
+    @option(
+        "--log-format", default="text", type=click.Choice(["text", "json"]), help="Log lines for people or machines."
+    )
+    @wraps(call)
+    def with_logging(debug: bool, log_level: str, log_format: str, **kwargs: Any) -> Any:
+        set_up_logging("debug" if debug else log_level, log_format)
+        return call(**kwargs)
+
+    return with_logging
+
+
+def set_up_logging(level: str, log_format: str) -> None:
+    """Log to stderr: one line for each fact, with its keys."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines(log_format == "json"))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Lines(logging.Formatter):
+    """A log record as one line of text or JSON, its keys included."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = {key: value for key, value in vars(record).items() if key not in _STANDARD_LOG_KEYS}
+        if not self._as_json:
+            text = super().format(record)
+            return text + "".join(f" {key}={value}" for key, value in facts.items())
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **facts,
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"
+"""Set by whoever starts a process with a pipe as its stdin: the process ends cleanly when that pipe closes."""
+
+
+def stop_event() -> threading.Event:
+    """Return an event that is set by Ctrl-C, SIGTERM, or the end of the parent that asked for it.
+
+    A second Ctrl-C ends the process at once. Call it on the main thread.
+    """
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), on_signal)
+    if os.environ.get(STOP_WITH_PARENT):
+
+        def wait_for_end() -> None:
+            while os.read(0, 1024):
+                pass
+            stop.set()
+
+        threading.Thread(target=wait_for_end, name="stop-with-parent", daemon=True).start()
+    return stop
+
+
+@click.group(cls=_Commands, name="dtolbus", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dtolbus")
+def main() -> None:
+    """Record a DT board so that nothing is lost: journal, bus, and a process for each sink."""
+
+
+def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """Return a decorator that makes a command with one-line errors and logging options."""
+
+    def made(call: Callable[..., Any]) -> click.Command:
+        return click.command(name, cls=Command, context_settings={"help_option_names": ["-h", "--help"]}, **settings)(
+            logged(call)
+        )
+
+    return made
+
+
+def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
+    """Return `key=value` texts as a dict. Raises click.UsageError for one without `=`."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise click.UsageError(f"{what} {pair!r} is not KEY=VALUE")
+        found[key] = value
+    return found
+
+
+@command("listen")
+@click.argument("url")
+@option("--catchup", help="The gateway's catch-up socket: also get what the journal already holds.")
+@option(
+    "--topic", "topics", multiple=True, envvar="DTOLBUS_TOPIC", help="Prefix to take, e.g. block/sim0/; repeatable."
+)
+@option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds after which to end.")
+def listen(url: str, catchup: str | None, topics: tuple[str, ...], duration: float | None) -> None:
+    """Show what arrives from a gateway: rate, lag, gaps. URL is like tcp://daq-pc:5601."""
+    from dtolbus import listen as listening  # noqa: PLC0415  # numpy is heavy, and not every command needs it
+    from dtolbus.subscriber import Subscriber  # noqa: PLC0415
+
+    stop = stop_event()
+    end = time.monotonic() + duration if duration else math.inf
+    with Subscriber(url, topics=topics, catchup=catchup, events=True) as subscriber:
+        listening.listen(subscriber, click.echo, lambda: stop.is_set() or time.monotonic() > end, first_s=5.0)

@@ -1,0 +1,352 @@
+"""`.dt-raw` files: reading them, whole or damaged, and `RawCountsSink`, which writes one by itself."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dtolbus import files
+from dtolbus.errors import DtolSinkError, DtolSinkSchemaError, DtolSinkWriteError, RawFormatError
+from dtolbus.framing import (
+    LENGTH,
+    MAX_HEADER_BYTES,
+    RAW_FORMAT_VERSION,
+    ChunkHeader,
+    FileHeader,
+    checksum_holds,
+    decode_record,
+    encode_block,
+    parse_chunk_header,
+    parse_file_header,
+    payload_size,
+    seal,
+    seal_file_header,
+)
+from dtolbus.records import Channel, DaqBlock, DaqReading, ErrorInfo, Record, utc_from_ns
+from dtolbus.sinks import SinkBase
+
+log = logging.getLogger(__name__)
+
+_WINDOW_BYTES = 1 << 20
+_CHUNK_START = b'{"seq":'
+
+
+class Chunk(NamedTuple):
+    """One whole chunk and where it stands in its file."""
+
+    offset: int
+    end: int
+    header: ChunkHeader
+    payload: memoryview
+
+
+class Damage(NamedTuple):
+    """Bytes that are no chunk, or one whose checksum does not hold. `is_tail`: nothing whole follows."""
+
+    offset: int
+    end: int
+    reason: str
+    is_tail: bool
+    header: ChunkHeader | None = None
+    """The damaged chunk's header, where it can be read; it may be what is damaged."""
+
+
+class ChunkFile:
+    """An open `.dt-raw` file. Reads only; close it after use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = files.open_read(path)
+        self._window = b""
+        self._window_at = 0
+        try:
+            self.header, self.start = self._read_file_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "ChunkFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. Does nothing when it is closed."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def size(self) -> int:
+        """The file's length now, in bytes."""
+        return os.fstat(self._fd).st_size
+
+    def chunks(self, offset: int, *, check: bool = True) -> Iterator[Chunk | Damage]:
+        """Yield what stands from `offset` to the end of the file as it is now. `check` holds the checksums against it.
+
+        A chunk that is followed by whole ones and cannot be read is one Damage; what cannot be read up to the end is
+        one Damage with `is_tail`.
+        """
+        end = self.size
+        while offset < end:
+            found = self._chunk_at(offset, end, check)
+            yield found
+            offset = found.end
+
+    def _read_file_header(self) -> tuple[FileHeader, int]:
+        lead = files.read_at(self._fd, LENGTH.size, 0)
+        length = LENGTH.unpack(lead)[0] if len(lead) == LENGTH.size else 0
+        if not 2 <= length <= MAX_HEADER_BYTES or length > self.size - LENGTH.size:
+            raise RawFormatError(f"{self.path}: not a .dt-raw file ({self.size} bytes, no file header)")
+        try:
+            header = parse_file_header(files.read_at(self._fd, length, LENGTH.size))
+        except RawFormatError as error:
+            raise RawFormatError(f"{self.path}: {error}") from error
+        return header, LENGTH.size + length
+
+    def _bytes(self, offset: int, size: int) -> memoryview:
+        """Return the bytes [offset, offset + size) through a window, so that small chunks share a read."""
+        at = offset - self._window_at
+        if at < 0 or at + size > len(self._window):
+            self._window = files.read_at(self._fd, max(size, _WINDOW_BYTES), offset)
+            self._window_at, at = offset, 0
+        return memoryview(self._window)[at : at + size]
+
+    def _chunk_at(self, offset: int, end: int, check: bool) -> Chunk | Damage:
+        try:
+            chunk, sound = self._parse(offset, end, check)
+        except RawFormatError as error:
+            return self._damage(offset, end, str(error))
+        if sound:
+            return chunk
+        reason = "the checksum does not hold"
+        if chunk.end == end or self._is_chunk(chunk.end, end):
+            return Damage(offset, chunk.end, reason, is_tail=False, header=chunk.header)
+        return self._damage(offset, end, reason)
+
+    def _parse(self, offset: int, end: int, check: bool) -> tuple[Chunk, bool]:
+        """Return the chunk at `offset` and whether its checksum holds. Raises RawFormatError where there is none."""
+        left = end - offset - LENGTH.size
+        length = LENGTH.unpack(self._bytes(offset, LENGTH.size))[0] if left >= 0 else 0
+        if not 2 <= length <= min(MAX_HEADER_BYTES, left):
+            raise RawFormatError(f"a header of {length} bytes where {max(left, 0)} are left")
+        text = bytes(self._bytes(offset + LENGTH.size, length))
+        header = parse_chunk_header(text)
+        size = payload_size(self.header, header)
+        if size > left - length:
+            raise RawFormatError(f"a payload of {size} bytes where {left - length} are left")
+        payload = self._bytes(offset + LENGTH.size + length, size)
+        holds = checksum_holds(text, payload) if check else True
+        sound = holds is True or (holds is None and not self.header.checked)
+        return Chunk(offset, offset + LENGTH.size + length + size, header, payload), sound
+
+    def _is_chunk(self, offset: int, end: int) -> bool:
+        try:
+            return self._parse(offset, end, check=True)[1]
+        except RawFormatError:
+            return False
+
+    def _damage(self, offset: int, end: int, reason: str) -> Damage:
+        """Return what is damaged from `offset` on: up to the next whole chunk, or to the end."""
+        at = offset + 1
+        while at < end:
+            window = files.read_at(self._fd, _WINDOW_BYTES, at)
+            place = window.find(_CHUNK_START)
+            if place < 0:
+                at += max(1, len(window) - len(_CHUNK_START) + 1)
+                continue
+            start = at + place - LENGTH.size
+            if start > offset and self._is_chunk(start, end):
+                return Damage(offset, start, reason, is_tail=False)
+            at += place + 1
+        return Damage(offset, end, reason, is_tail=True)
+
+
+def read_file_header(path: Path | str) -> dict[str, Any]:
+    """Return the JSON header of a `.dt-raw` file. Raises RawFormatError where it is none, OSError."""
+    with ChunkFile(Path(path)) as file:
+        return file.header.raw
+
+
+def iter_records(path: Path | str) -> Iterator[Record]:
+    """Yield a file's records in order; a damaged chunk is a block without samples whose `error` says so.
+
+    A torn tail ends the iteration with a warning in the log: what was written whole comes first, whatever follows.
+    Raises RawFormatError where it is no `.dt-raw` file, OSError.
+    """
+    with ChunkFile(Path(path)) as file:
+        known: Record | None = None
+        for found in file.chunks(file.start):
+            if isinstance(found, Chunk):
+                known = decode_record(file.header, found.header, found.payload)
+                yield known
+            elif found.is_tail:
+                log.warning("torn tail", extra={"path": str(path), "bytes": found.end - found.offset})
+            else:
+                log.warning("damaged chunk", extra={"path": str(path), "offset": found.offset, "cause": found.reason})
+                yield _damaged_block(file.header, found, known)
+
+
+def iter_blocks(path: Path | str) -> Iterator[DaqBlock]:
+    """Yield the blocks of a `.dt-raw` file in order, with their codes, times, flags and numbers as they were written.
+
+    Events and damaged chunks are blocks without samples whose `error` tells what happened. A torn tail ends the
+    iteration with a warning. Raises RawFormatError where it is no `.dt-raw` file, OSError.
+    """
+    for record in iter_records(path):
+        if isinstance(record, DaqBlock):
+            yield record
+        elif isinstance(record, DaqReading):
+            raise RawFormatError(f"{path}: holds readings, not blocks; use iter_records")
+        else:
+            names = record_channels(path)
+            yield DaqBlock(
+                device=record.device,
+                task=record.task,
+                channels=names,
+                block_index=record.record_index,
+                first_sample_index=record.sample_index,
+                samples_per_channel=0,
+                t_mono_ns=record.t_mono_ns,
+                t_utc=record.t_utc,
+                error=ErrorInfo(f"dtolbus.{record.kind}", record.message),
+                run_id=record.run_id,
+            )
+
+
+def record_channels(path: Path | str) -> tuple[str, ...]:
+    """Return the names of the channels in a `.dt-raw` file."""
+    with ChunkFile(Path(path)) as file:
+        return file.header.channels
+
+
+def _damaged_block(file: FileHeader, damage: Damage, before: Record | None) -> DaqBlock:
+    index = before.index + 1 if before is not None else 0
+    header = damage.header
+    return DaqBlock(
+        device=str(file.raw.get("device") or ""),
+        task=file.raw.get("task"),
+        channels=file.channels,
+        block_index=index,
+        first_sample_index=before.end_sample_index if isinstance(before, DaqBlock) else 0,
+        samples_per_channel=0,
+        t_mono_ns=header.t_mono_ns if header else 0,
+        t_utc=utc_from_ns(0),
+        error=ErrorInfo("dtolbus.errors.RawFormatError", f"bytes {damage.offset} to {damage.end}: {damage.reason}"),
+        run_id=file.raw.get("run_id"),
+    )
+
+
+class RawCountsSink(SinkBase):
+    """Writes the raw codes of blocks to one `.dt-raw` version 2 file, each on disk when `write_raw` returns.
+
+    `file_metadata` is kept in the file header under `metadata`. The file must not exist, unless `overwrite` is set;
+    a sink that is closed and opened again appends to its own file.
+    """
+
+    def __init__(
+        self, path: Path | str, *, file_metadata: Mapping[str, Any] | None = None, overwrite: bool = False
+    ) -> None:
+        self._path = Path(path)
+        self._metadata = dict(file_metadata or {})
+        self._overwrite = overwrite
+        self._fd = -1
+        self._size = 0
+        self._seq = 0
+        self._shape: tuple[str, tuple[str, ...]] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    async def open(self) -> None:
+        """Make the file. Raises DtolSinkError where it exists or its folder cannot be written."""
+        if self._fd >= 0:
+            return
+        try:
+            if self._seq:
+                self._fd = files.open_existing(self._path)
+                return
+            if self._overwrite:
+                self._path.unlink(missing_ok=True)
+            self._fd = files.open_new(self._path)
+        except FileExistsError as error:
+            raise DtolSinkError(
+                f"RawCountsSink: {self._path} exists; choose another name, or pass overwrite=True to lose it"
+            ) from error
+        except OSError as error:
+            raise DtolSinkError(f"RawCountsSink: cannot open {self._path}: {error}") from error
+
+    async def close(self) -> None:
+        """Sync and close the file. Does nothing when it is closed."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        try:
+            files.sync(fd)
+        finally:
+            os.close(fd)
+
+    async def write(self, block: DaqBlock) -> None:
+        """Append one block: `write_raw`, so that `pipe_blocks` takes this sink."""
+        await self.write_raw(block)
+
+    async def write_raw(self, block: DaqBlock) -> None:
+        """Append one block's codes; a block with an error and no codes is kept as a chunk without samples.
+
+        Raises:
+            DtolSinkError: the sink is not open.
+            DtolSinkSchemaError: the codes' type or the channels are not those of the first block.
+            DtolSinkWriteError: the block has neither codes nor an error, or the disk refused; nothing half-written.
+        """
+        if self._fd < 0:
+            raise DtolSinkError("RawCountsSink: write_raw before open()")
+        if block.raw_codes is None and block.error is None:
+            raise DtolSinkWriteError(f"RawCountsSink: block {block.block_index} has no raw_codes")
+        parts = self._start_of_file(block)
+        parts += seal(*encode_block(block, self._seq))
+        try:
+            self._size += files.append(self._fd, parts)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                files.truncate(self._fd, self._size)
+            if self._seq == 0:
+                self._shape = None
+            raise DtolSinkWriteError(f"RawCountsSink: cannot write {self._path}: {error}") from error
+        self._seq += 1
+
+    def _start_of_file(self, block: DaqBlock) -> list[bytes | memoryview]:
+        """Return the file header before the first block; hold later blocks against it."""
+        dtype = None if block.raw_codes is None else str(block.raw_codes.dtype)
+        if self._shape is None:
+            self._shape = (dtype or "int16", block.channels)
+            return [seal_file_header(_lone_file_header(block, self._shape[0], self._metadata))]
+        if (dtype or self._shape[0], block.channels) != self._shape:
+            raise DtolSinkSchemaError(
+                f"RawCountsSink: {self._path} holds {self._shape[0]} codes of {self._shape[1]}; block "
+                f"{block.block_index} has {dtype} of {block.channels}: write it to another file"
+            )
+        return []
+
+
+def _lone_file_header(block: DaqBlock, dtype: str, metadata: dict[str, Any]) -> dict[str, Any]:
+    calibration = block.calibration or tuple(Channel(name, block.units.get(name)) for name in block.channels)
+    return {
+        "format_version": RAW_FORMAT_VERSION,
+        "task": block.task,
+        "device": block.device,
+        "channels": [{"name": name, "unit": block.units.get(name)} for name in block.channels],
+        "sample_rate_hz": block.sample_rate_hz,
+        "block_period_ns": block.block_period_ns,
+        "dtype": dtype,
+        "n_channels": len(block.channels),
+        "samples_per_buffer": block.samples_per_channel,
+        "task_started_at": block.task_started_at and block.task_started_at.isoformat(),
+        "metadata": metadata,
+        "run_id": block.run_id,
+        "calibration": calibration if block.calibration else None,
+    }

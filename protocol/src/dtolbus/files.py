@@ -1,0 +1,187 @@
+"""The file calls on which durability rests: append, sync, positioned reads, publishing under a new name.
+
+Everything here works on descriptors: a buffered Python file may write twice after an error, and serves stale bytes of a
+file that was cut back.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from dtolbus.errors import CannotStartError
+
+T = TypeVar("T")
+Bytes = bytes | memoryview
+
+_BINARY: int = getattr(os, "O_BINARY", 0)
+_SHARING_VIOLATION = 32
+_RENAME_NOREPLACE = 1
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+
+
+def open_new(path: Path) -> int:
+    """Create a file for appending; FileExistsError where there is one."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o644)
+
+
+def open_existing(path: Path) -> int:
+    """Open a file for appending and reading; FileNotFoundError where there is none."""
+    return _retried(lambda: os.open(path, os.O_RDWR | os.O_APPEND | _BINARY))
+
+
+def open_in_place(path: Path) -> int:
+    """Open a file, made where there is none, for writing at its start."""
+    return _retried(lambda: os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644))
+
+
+def open_read(path: Path) -> int:
+    """Open a file for reading."""
+    return _retried(lambda: os.open(path, os.O_RDONLY | _BINARY))
+
+
+def append(fd: int, parts: Sequence[Bytes]) -> int:
+    """Append the parts, all of them, and return how many bytes they were. Raises OSError (ENOSPC, EIO)."""
+    views = [memoryview(part).cast("B") for part in parts if len(part)]
+    total = sum(view.nbytes for view in views)
+    if not hasattr(os, "writev"):
+        views = [memoryview(b"".join(views))]
+    while views:
+        written = os.writev(fd, views) if hasattr(os, "writev") else os.write(fd, views[0])
+        while views and written >= views[0].nbytes:
+            written -= views.pop(0).nbytes
+        if views and written:
+            views[0] = views[0][written:]
+    return total
+
+
+def write_at_start(fd: int, data: bytes) -> None:
+    """Overwrite the first bytes of the file with one call."""
+    if hasattr(os, "pwrite"):
+        os.pwrite(fd, data, 0)
+    else:
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, data)
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """Return up to `size` bytes from `offset` on; fewer only at the end of the file."""
+    if hasattr(os, "pread"):
+        data = os.pread(fd, size, offset)
+        while len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
+            data += more
+        return data
+    os.lseek(fd, offset, os.SEEK_SET)  # the descriptor is its reader's own
+    data = os.read(fd, size)
+    while len(data) < size and (more := os.read(fd, size - len(data))):
+        data += more
+    return data
+
+
+def sync(fd: int) -> None:
+    """Return once what was written is on the medium. Raises OSError; the file must not be trusted after that."""
+    if sys.platform == "darwin":
+        import fcntl  # noqa: PLC0415  # Unix only
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    elif hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)
+
+
+def sync_dir(folder: Path) -> None:
+    """Make the folder's entries durable (Windows does so by itself)."""
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def truncate(fd: int, size: int) -> None:
+    """Cut the file back to `size` bytes."""
+    os.ftruncate(fd, size)
+
+
+def publish_new(temp: Path, final: Path) -> None:
+    """Give a finished temporary file its final name; FileExistsError where that is taken, and nothing changes.
+
+    Raises CannotStartError where the file system has neither hard links nor a rename that refuses existing names.
+    """
+    if os.name == "nt":
+        _retried(lambda: os.rename(temp, final))
+        return
+    try:
+        os.link(temp, final)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        _rename_noreplace(temp, final)
+    else:
+        os.unlink(temp)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Replace the file's content whole and durably: a reader sees the old or the new, also after a power cut."""
+    temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
+    try:
+        append(fd, [data])
+        sync(fd)
+    except OSError:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            temp.unlink()
+        raise
+    os.close(fd)
+    _retried(lambda: os.replace(temp, path))
+    sync_dir(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and its parents, durably."""
+    missing = [folder]
+    while not missing[-1].parent.exists():
+        missing.append(missing[-1].parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_dir(made.parent)
+
+
+def _rename_noreplace(temp: Path, final: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        raise CannotStartError(
+            f"{final.parent}: this file system has no hard links, and this system no renameat2; choose another folder"
+        )
+    at_cwd = -100
+    if libc.renameat2(at_cwd, os.fsencode(temp), at_cwd, os.fsencode(final), _RENAME_NOREPLACE) != 0:
+        code = ctypes.get_errno()
+        if code in {errno.EINVAL, errno.ENOSYS}:
+            raise CannotStartError(
+                f"{final.parent}: this file system has neither hard links nor a rename that refuses existing names; "
+                f"choose another folder"
+            )
+        raise OSError(code, os.strerror(code), str(final))
+
+
+def _retried(call: Callable[[], T]) -> T:
+    """Call again for up to a second while a virus scanner or an indexer holds the file (Windows)."""
+    if os.name != "nt":
+        return call()
+    deadline = time.monotonic() + 1.0
+    while True:
+        try:
+            return call()
+        except OSError as error:
+            if getattr(error, "winerror", None) != _SHARING_VIOLATION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

@@ -1,0 +1,86 @@
+"""`dtolbus listen`: what arrives from a gateway, its rate, lag and gaps, a line for each stream and second."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dtolbus.errors import CannotStartError
+from dtolbus.records import DaqBlock, DaqEvent, RunInfo, ns_from_utc
+from dtolbus.sequencer import Ended, Item, Missing, size_of
+from dtolbus.subscriber import Subscriber
+from dtolbus.topics import stream_name
+
+
+@dataclass
+class _Stream:
+    """What came of one run since the last line."""
+
+    run: RunInfo
+    records: int = 0
+    samples: int = 0
+    bytes: int = 0
+    lost: int = 0
+    index: int = 0
+    newest_utc_ns: int = 0
+    text: str = ""
+
+    def take(self, item: Item) -> str | None:
+        """Count the item; return a line of its own where it deserves one."""
+        name = stream_name(self.run.device, self.run.task)
+        if isinstance(item, Missing):
+            self.lost += item.gap.to_index - item.gap.from_index
+            return f"{name}: gap {item.gap.from_index} to {item.gap.to_index}: {item.gap.cause}"
+        if isinstance(item, Ended):
+            return f"{name}: run {self.run.run_id} is over, {item.final} records"
+        record = item.record
+        self.records += 1
+        self.index = record.index
+        self.bytes += size_of(record)
+        if isinstance(record, DaqEvent):
+            return f"{name}: {record.kind}: {record.message}"
+        if isinstance(record, DaqBlock):
+            self.samples += record.samples_per_channel
+            self.newest_utc_ns = record.t_utc_ns + round(record.samples_per_channel * record.period_ns)
+            self.text = f"{len(record.channels)} channels × {record.samples_per_channel} samples"
+        else:
+            self.samples += 1
+            self.newest_utc_ns = ns_from_utc(record.t_utc)
+            self.text = "  ".join(f"{name}={value}" for name, value in list(record.values.items())[:4])
+        return None
+
+    def line(self, elapsed_s: float) -> str:
+        """Return the stream's line, and begin a new one."""
+        lag_s = max(0.0, time.time() - self.newest_utc_ns / 1e9)
+        text = (
+            f"{stream_name(self.run.device, self.run.task):<24} record {self.index:>8}  "
+            f"{self.samples / elapsed_s:>9.0f} samples/s  {self.bytes / elapsed_s / 1e6:>7.2f} MB/s  "
+            f"lag {lag_s:>6.2f} s  lost {self.lost}  {self.text}"
+        )
+        self.records = self.samples = self.bytes = 0
+        return text
+
+
+def listen(subscriber: Subscriber, say: Callable[[str], None], stopped: Callable[[], bool], first_s: float) -> None:
+    """Say once a second what arrived, until `stopped`.
+
+    Raises CannotStartError where nothing at all is heard in the first `first_s` seconds.
+    """
+    streams: dict[str, _Stream] = {}
+    begun = said = time.monotonic()
+    while not stopped():
+        for item in subscriber.receive(0.2):
+            stream = streams.setdefault(item.run.run_id, _Stream(item.run))
+            line = stream.take(item)
+            if line:
+                say(line)
+        now = time.monotonic()
+        if not subscriber.heard and now - begun > first_s:
+            raise CannotStartError(
+                f"nothing heard from {subscriber.connect} in {first_s:.0f} s: is a gateway running there, is the port "
+                f"right (5601 by default), does a firewall block it?"
+            )
+        if now - said >= 1.0:
+            for stream in streams.values():
+                if stream.records:
+                    say(stream.line(now - said))
+            said = now

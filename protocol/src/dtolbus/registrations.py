@@ -1,0 +1,67 @@
+"""`<data>/sinks/<name>.json`: which sinks a journal has, where they are, how far each is. The gateway writes them."""
+
+from pathlib import Path
+
+import msgspec
+
+from dtolbus.errors import RawFormatError
+from dtolbus.records import RunInfo
+from dtolbus.topics import quote
+from dtolbus.wire import topic_of_run
+
+SINKS_FOLDER = "sinks"
+
+
+class SinkPosition(msgspec.Struct, frozen=True):
+    """How far a sink is in one run, as it last said."""
+
+    stream: str
+    position: int
+    """Number of records committed, from 0 on without holes."""
+    backfilled: int = 0
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True):
+    """One sink that follows this journal."""
+
+    name: str
+    sink: str
+    """Its kind: `parquet`, `sqlite`, …"""
+    place: str
+    """Where its destination is; never with a password."""
+    destination_id: str
+    topics: tuple[str, ...] = ()
+    """Topic prefixes it takes; none: all."""
+    options: dict[str, str] = {}
+    """What `verify` must know to read the destination back."""
+    positions: dict[str, SinkPosition] = {}
+    """By run_id."""
+    seen_utc: str = ""
+    """When it was last heard, ISO 8601."""
+
+    def takes(self, run: RunInfo) -> bool:
+        """Return whether the sink's topics cover the run."""
+        return not self.topics or topic_of_run(run).decode().startswith(self.topics)
+
+
+def registration_path(data: Path, name: str) -> Path:
+    """Return the file of the sink `name` in a data folder."""
+    return data / SINKS_FOLDER / f"{quote(name)}.json"
+
+
+def read_registration(path: Path) -> Registration:
+    """Return what the file says. Raises FileNotFoundError, and RawFormatError where it is no registration."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Registration)
+    except msgspec.MsgspecError as error:
+        raise RawFormatError(f"{path}: not a sink's registration: {error}") from error
+
+
+def read_registrations(data: Path) -> list[Registration]:
+    """Return the sinks of a data folder, by name. Raises RawFormatError where a file is no registration."""
+    return [read_registration(path) for path in sorted((data / SINKS_FOLDER).glob("*.json"))]
+
+
+def encode_registration(registration: Registration) -> bytes:
+    """Return the content of a registration's file."""
+    return msgspec.json.format(msgspec.json.encode(registration), indent=2) + b"\n"

@@ -1,0 +1,236 @@
+"""Runs on disk, as whoever reads the journal sees them: gateway, verify, `up`. Only the producer writes them.
+
+`<journal>/<device>/<task>/<run_id>/`: `run.json`, segments `<first index:012d>.dt-raw` (readings: `.dt-readings`), and
+`head`, the number of durable records.
+"""
+
+import os
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from dtolbus import files
+from dtolbus.dtraw import Chunk, ChunkFile
+from dtolbus.errors import RawFormatError
+from dtolbus.framing import decode_record
+from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
+from dtolbus.topics import quote
+
+RUN_FILE = "run.json"
+HEAD_FILE = "head"
+LOCK_FILE = "lock"
+SUFFIXES = {"blocks": ".dt-raw", "readings": ".dt-readings"}
+
+_HEAD = struct.Struct("<4sHHQQI")
+_HEAD_MAGIC = b"dtbh"
+_HEAD_VERSION = 1
+_MARK_EVERY = 64
+
+
+class Head(NamedTuple):
+    """How much of a run is durable."""
+
+    head: int
+    """Number of durable records."""
+    end: int
+    """Byte after the last durable record in the newest segment."""
+
+
+class RunFile(msgspec.Struct, frozen=True):
+    """`run.json`: what a run is and, once it is over, how it ended."""
+
+    info: RunInfo
+    state: RunEnd = "running"
+    final: int | None = None
+    """Number of records of a run that is over."""
+    samples: int | None = None
+    """Samples a channel (polls) journaled, of a run that is over."""
+    bytes: int | None = None
+    """Bytes of all segments of a run that is over."""
+
+
+def encode_head(head: Head) -> bytes:
+    """Return the content of a `head` file."""
+    body = _HEAD.pack(_HEAD_MAGIC, _HEAD_VERSION, 0, head.head, head.end, 0)[:-4]
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def decode_head(data: bytes) -> Head | None:
+    """Return what a `head` file says; None where it is torn, and to be read again."""
+    if len(data) != _HEAD.size or zlib.crc32(data[:-4]) != _HEAD.unpack(data)[5]:
+        return None
+    magic, version, _flags, head, end, _crc = _HEAD.unpack(data)
+    if magic != _HEAD_MAGIC or version != _HEAD_VERSION:
+        raise RawFormatError(f"a head file of version {version} ({magic!r}); this reader knows {_HEAD_VERSION}")
+    return Head(head, end)
+
+
+def run_path(journal: Path, device: str, task: str, run_id: str) -> Path:
+    """Return the folder of a run."""
+    return journal / quote(device) / quote(task) / quote(run_id)
+
+
+def segment_name(kind: str, first_index: int) -> str:
+    """Return the file name of the segment that begins with record `first_index`."""
+    return f"{first_index:012d}{SUFFIXES[kind]}"
+
+
+def list_runs(journal: Path) -> list["RunFolder"]:
+    """Return the runs of a journal by device, task and age. A folder whose `run.json` is not there yet is left out."""
+    return [RunFolder(path.parent) for path in sorted(journal.glob(f"*/*/*/{RUN_FILE}"))]
+
+
+class RunFolder:
+    """One run's folder. Keeps at most two descriptors open; close it after use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = self._read_run_file()
+        self._head_fd = -1
+        self._head = Head(0, 0)
+        self._open: ChunkFile | None = None
+        self._next = (-1, 0)
+        self._marks: dict[int, list[tuple[int, int]]] = {}
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; reading opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+            self._next = (-1, 0)
+        if self._head_fd >= 0:
+            os.close(self._head_fd)
+            self._head_fd = -1
+
+    @property
+    def info(self) -> RunInfo:
+        """The run header."""
+        return self._file.info
+
+    def refresh(self) -> RunFile:
+        """Read `run.json` again, unless the run was over already; return it."""
+        if self._file.state == "running":
+            self._file = self._read_run_file()
+        return self._file
+
+    def head(self) -> int:
+        """Return the number of durable records now."""
+        if self._file.final is not None:
+            return self._file.final
+        try:
+            if self._head_fd < 0:
+                self._head_fd = files.open_read(self.path / HEAD_FILE)
+        except FileNotFoundError:
+            return 0
+        for _ in range(100):  # a read may fall into a rewrite
+            found = decode_head(files.read_at(self._head_fd, _HEAD.size, 0))
+            if found is not None:
+                self._head = found
+                break
+        return self._head.head
+
+    def first(self) -> int:
+        """Return the first index still there; the head where none is."""
+        segments = self.segments()
+        return segments[0] if segments else self.head()
+
+    def status(self) -> RunStatus:
+        """Return how far the run is."""
+        file = self.refresh()
+        return RunStatus(file.info, file.state, self.first(), self.head())
+
+    def segments(self) -> list[int]:
+        """Return the first index of each segment, in order."""
+        suffix = SUFFIXES[self.info.kind]
+        return sorted(int(p.stem) for p in self.path.iterdir() if p.suffix == suffix and p.stem.isdigit())
+
+    def records(self, from_index: int, to_index: int) -> Iterator[Record | Gap]:
+        """Yield the records [from_index, to_index) in order, and a Gap for each range that cannot be read.
+
+        `to_index` must not be beyond the head. Reading on where the last call ended is cheap.
+        """
+        position = from_index
+        while position < to_index:
+            segments = self.segments()
+            place = bisect_right(segments, position) - 1
+            if place < 0:
+                first = min(segments[0] if segments else to_index, to_index)
+                yield Gap(position, first, "deleted from the journal")
+                position = first
+                continue
+            end = min(to_index, segments[place + 1] if place + 1 < len(segments) else to_index)
+            yield from self._segment_records(segments[place], position, end)
+            position = end
+
+    def _segment_records(self, segment: int, position: int, end: int) -> Iterator[Record | Gap]:
+        cause = "missing in the journal"
+        try:
+            file, offset = self._seek(segment, position)
+        except (RawFormatError, OSError) as error:
+            yield Gap(position, end, f"the segment cannot be read: {error}")
+            return
+        for found in file.chunks(offset):
+            if not isinstance(found, Chunk):
+                cause = f"damaged in the journal: {found.reason}"
+                continue
+            index = found.header.block_index
+            if index is None or index < position:
+                continue
+            if index > position:
+                yield Gap(position, min(index, end), cause)
+            if index >= end:
+                break
+            record = _decoded(file, found)
+            position = index + 1
+            self._note(segment, position, found.end)
+            yield record
+            if position == end:
+                return
+        else:
+            yield Gap(position, end, cause)
+
+    def _seek(self, segment: int, index: int) -> tuple[ChunkFile, int]:
+        """Return the segment's file and an offset at or before the record `index`."""
+        if self._open is None or self._open.path.stem != f"{segment:012d}":
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+            self._open = ChunkFile(self.path / segment_name(self.info.kind, segment))
+        elif self._next[0] == index:
+            return self._open, self._next[1]
+        marks = self._marks.get(segment, [])
+        place = bisect_right(marks, (index, 1 << 62)) - 1
+        return self._open, marks[place][1] if place >= 0 else self._open.start
+
+    def _note(self, segment: int, position: int, offset: int) -> None:
+        """Remember where the record `position` begins, for reading on and for later seeks."""
+        self._next = (position, offset)
+        marks = self._marks.setdefault(segment, [])
+        if not marks or position >= marks[-1][0] + _MARK_EVERY:
+            marks.append((position, offset))
+
+    def _read_run_file(self) -> RunFile:
+        path = self.path / RUN_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=RunFile)
+        except msgspec.MsgspecError as error:
+            raise RawFormatError(f"{path}: not a run file: {error}") from error
+
+
+def _decoded(file: ChunkFile, chunk: Chunk) -> Record | Gap:
+    try:
+        return decode_record(file.header, chunk.header, chunk.payload)
+    except RawFormatError as error:
+        index = chunk.header.block_index or 0
+        return Gap(index, index + 1, f"damaged in the journal: {error}")

@@ -1,0 +1,36 @@
+"""Names on the wire and on disk: topics, streams, and names quoted so that neither can be broken out of."""
+
+from typing import Literal
+from urllib.parse import quote as _percent
+from urllib.parse import unquote
+
+TopicKind = Literal["block", "reading", "note", "heartbeat"]
+
+_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+__all__ = ["TopicKind", "quote", "stream_name", "topic", "unquote"]
+
+
+def quote(name: str) -> str:
+    """Return the name percent-quoted: one path element on every system, and one part of a topic.
+
+    `unquote` gives the name back. Raises ValueError for an empty name.
+    """
+    if not name:
+        raise ValueError("a device or task needs a name, got ''")
+    text = _percent(name, safe=" ,=+()", errors="surrogatepass")
+    if text[0] in ". " or text.split(".")[0].casefold().strip() in _WINDOWS_DEVICES:
+        text = f"%{ord(text[0]):02X}{text[1:]}"
+    if text[-1] in ". ":
+        text = f"{text[:-1]}%{ord(text[-1]):02X}"
+    return text
+
+
+def stream_name(device: str, task: str) -> str:
+    """Return the stream's name `<device>/<task>`, both quoted."""
+    return f"{quote(device)}/{quote(task)}"
+
+
+def topic(kind: TopicKind, device: str, task: str) -> bytes:
+    """Return the topic of a stream's messages; the closing `/` keeps `dt1` from matching `dt10`."""
+    return f"{kind}/{stream_name(device, task)}/".encode()
