@@ -308,14 +308,14 @@ def decode(frames: Sequence[Frame]) -> Message:
             return _belonging(_runs.read(found.run), read(bytes(found.body)))
         if kind in _CONTROL_KINDS:
             return _body_decoders[kind].decode(_control_decoder.decode(header).body)
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
         raise WireError(f"a message of kind {kind} cannot be read: {error}") from error
     raise WireError(f"a message of unknown kind {kind}")
 
 
 def _kind_of(header: Frame) -> int:
     """Return the kind of message; the version and it are the first two fields, small integers both."""
-    if not 4 <= len(header) <= MAX_HEADER_BYTES:
+    if not 5 <= len(header) <= MAX_HEADER_BYTES:
         raise WireError(f"a header of {len(header)} bytes")
     at = 1 if header[0] >> 4 == 9 else 3
     if at == 3 and header[0] != 0xDC:

@@ -1,0 +1,5 @@
+"""`python -m dtolbus_workers KIND`."""
+
+from dtolbus_workers.cli import main
+
+main()

@@ -1,0 +1,195 @@
+"""The workers' command lines, and `dtolbus verify`."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dtolbus.cli import Command, command, option, stop_event
+from dtolbus.client import Endpoints
+from dtolbus.errors import UsageError
+from dtolbus.records import ns_from_utc
+from dtolbus_workers.batch import BatchPolicy
+from dtolbus_workers.registry import destination_class
+from dtolbus_workers.worker import WorkerConfig, run_worker
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _instant(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """Return `2026-03-01`, `2026-03-01T12:00+01:00`, or `7d` (ago), as ns since 1970."""
+    if text is None:
+        return None
+    if text[:-1].isdigit() and text[-1] in _UNITS:
+        return ns_from_utc(datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]]))
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is neither an instant like 2026-03-01T12:00 nor an age like 7d") from error
+    return ns_from_utc(instant if instant.tzinfo else instant.astimezone())
+
+
+def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
+    for add in reversed(
+        [
+            option("--connect", default="tcp://127.0.0.1:5601", help="Where the gateway publishes."),
+            option("--catchup", default="tcp://127.0.0.1:5602", help="Where the gateway answers."),
+            option(
+                "--topic",
+                "topics",
+                multiple=True,
+                envvar="DTOLBUS_TOPIC",
+                help="Prefix to take, e.g. block/sim0/; repeatable.",
+            ),
+            option("--name", help="Name of this sink, one for each destination.  [default: the kind of sink]"),
+            option(
+                "--since", callback=_instant, help="Leave out runs that began earlier: an instant, or an age like 7d."
+            ),
+            option("--until-end", is_flag=True, help="End once every run is over and stored."),
+            option("--max-age", "age_s", type=click.FloatRange(0.01), help="Seconds after which a batch is committed."),
+        ]
+    ):
+        call = add(call)
+    return call
+
+
+def _work(
+    kind: str,
+    destination: Any,
+    place: str,
+    *,
+    connect: str,
+    catchup: str,
+    topics: tuple[str, ...],
+    name: str | None,
+    since: int | None,
+    until_end: bool,
+    age_s: float | None,
+    options: dict[str, str] | None = None,
+    usual_age_s: float = 1.0,
+) -> None:
+    config = WorkerConfig(
+        name=name or kind,
+        at=Endpoints(connect, catchup, topics),
+        place=place,
+        options={"host": socket.gethostname(), **(options or {})},
+        since_utc_ns=since,
+        until_end=until_end,
+        policy=BatchPolicy(age_s=age_s or usual_age_s),
+    )
+    asyncio.run(run_worker(destination, config, stop_event()))
+
+
+@command("dtolbus-parquet")
+@option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Parquet files.")
+@_bus_options
+def parquet(out: Path, **bus: Any) -> None:
+    """Store blocks and readings as Parquet, a folder for each run."""
+    # a part is a file of its own: fewer, larger ones
+    _work("parquet", destination_class("parquet")(out), str(out.absolute()), usual_age_s=10.0, **bus)
+
+
+_blocks_option = option(
+    "--blocks",
+    type=click.Choice(["summary", "samples", "both"]),
+    default="summary",
+    help="What to store of a block: a summary row, a row for each sample, or both.",
+)
+
+
+@command("dtolbus-sqlite")
+@option("--out", type=click.Path(path_type=Path), required=True, help="SQLite file.")
+@_blocks_option
+@_bus_options
+def sqlite(out: Path, blocks: str, **bus: Any) -> None:
+    """Store blocks and readings in a SQLite file."""
+    destination = destination_class("sqlite")(out, blocks=blocks)
+    _work("sqlite", destination, str(out.absolute()), options={"blocks": blocks}, **bus)
+
+
+@command("dtolbus-postgres")
+@option("--dsn", help="postgresql://user@host/database; better in DTOLBUS_DSN than on the command line.")
+@option("--schema", default="public", help="Schema of the tables; made where it is missing.")
+@_blocks_option
+@_bus_options
+def postgres(dsn: str | None, schema: str, blocks: str, **bus: Any) -> None:
+    """Store blocks and readings in PostgreSQL."""
+    from dtolbus_workers.postgres import PostgresConfig  # noqa: PLC0415  # only this sink needs it
+
+    if not dsn:
+        raise UsageError("no database: give --dsn postgresql://user@host/database, or set DTOLBUS_DSN")
+    try:
+        config = PostgresConfig(dsn=dsn, schema=schema, create_tables=True)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    destination = destination_class("postgres")(config, blocks=blocks)
+    _work("postgres", destination, config.target(), options={"blocks": blocks, "schema": schema}, **bus)
+
+
+def _text_command(kind: str, about: str) -> Command:
+    @command(f"dtolbus-{kind}", help=about)
+    @option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the files.")
+    @option(
+        "--blocks",
+        type=click.Choice(["skip", "summary", "samples"]),
+        default="skip",
+        help="What to store of a block: nothing, a summary row, or a row for each sample (large!).",
+    )
+    @_bus_options
+    def work(out: Path, blocks: str, topics: tuple[str, ...], **bus: Any) -> None:
+        if blocks == "skip":
+            topics = _readings_only(topics)
+        destination = destination_class(kind)(out, blocks=blocks)
+        _work(kind, destination, str(out.absolute()), topics=topics, options={"blocks": blocks}, **bus)
+
+    assert isinstance(work, Command)
+    return work
+
+
+def _readings_only(topics: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the topics to take where blocks are not stored. Raises UsageError where blocks are asked for."""
+    blocks = [topic for topic in topics if topic.startswith("block")]
+    if blocks:
+        raise UsageError(f"--topic {blocks[0]} asks for blocks; say what to store of them: --blocks summary or samples")
+    return topics or ("reading/",)
+
+
+csv = _text_command("csv", "Store readings as CSV files, one for each run.")
+jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each run.")
+
+
+@command("verify")
+@option("--data", type=click.Path(path_type=Path), default=Path("data"), help="Data folder.")
+@option("--run", "run_ids", multiple=True, envvar="DTOLBUS_RUN", help="Check this run only; repeatable.")
+@option("--json", "machine", is_flag=True, help="Print JSON.")
+def verify(data: Path, run_ids: tuple[str, ...], machine: bool) -> int:
+    """Compare every sink of a data folder with the journal: the completeness certificate.
+
+    Exit 0 when nothing is missing, doubled or different, else 1.
+    """
+    from dtolbus_workers import verify as verification  # noqa: PLC0415  # only this command needs it
+
+    certificate = verification.verify(data, run_ids)
+    if machine:
+        click.echo(verification.as_json(certificate))
+    else:
+        for line in verification.as_text(certificate):
+            click.echo(line)
+    return 0 if certificate.complete else 1
+
+
+COMMANDS = {"parquet": parquet, "sqlite": sqlite, "postgres": postgres, "csv": csv, "jsonl": jsonl}
+
+
+def main() -> None:
+    """`python -m dtolbus_workers KIND …`: the five worker commands by their kind."""
+    kind = sys.argv[1] if len(sys.argv) > 1 else ""
+    if kind not in COMMANDS:
+        click.echo(f"dtolbus_workers: {kind!r} is not a sink; there are {', '.join(COMMANDS)}", err=True)
+        sys.exit(2)
+    COMMANDS[kind].main(sys.argv[2:], prog_name=f"dtolbus-{kind}")

@@ -1,0 +1,150 @@
+"""Blocks as columns and as summaries: what every sink builds its rows from, without a Python row for each sample."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dtolbus.records import DaqBlock, Scalar
+
+SAMPLE_COLUMNS = (
+    "run_id",
+    "device",
+    "task",
+    "channel",
+    "block_index",
+    "sample_index",
+    "t_mono_ns",
+    "t_utc",
+    "value",
+    "unit",
+    "sensor_status",
+    "error_type",
+    "error_message",
+)
+"""The bus's sample table; the stand-alone sinks leave out `run_id`."""
+
+BLOCK_COLUMNS = (
+    "run_id",
+    "device",
+    "task",
+    "block_index",
+    "first_sample_index",
+    "samples_per_channel",
+    "sample_rate_hz",
+    "block_period_ns",
+    "task_started_at",
+    "t0",
+    "t_mono_ns",
+    "t_utc",
+    "t_midpoint_mono_ns",
+    "read_started_at",
+    "read_finished_at",
+    "elapsed_s",
+    "channels",
+    "units",
+    "is_linearised",
+    "min",
+    "max",
+    "mean",
+    "rms",
+    "error_type",
+    "error_message",
+)
+"""The bus's table of block summaries; the stand-alone sinks leave out `run_id`."""
+
+
+@dataclass(frozen=True)
+class SampleColumns:
+    """One block's samples, channel by channel; what is the same for all samples stands once."""
+
+    block: DaqBlock
+    sample_index: NDArray[np.int64]
+    """Shape (samples,)."""
+    t_mono_ns: NDArray[np.int64]
+    """Shape (samples,)."""
+    t_utc_ns: NDArray[np.int64]
+    """ns since 1970, shape (samples,)."""
+    values: NDArray[np.float64]
+    """Shape (channels, samples)."""
+
+    def status_of(self, channel: str) -> NDArray[np.int64] | None:
+        """Return the channel's status for each sample, or None where it has none."""
+        return self.block.sensor_status.get(channel)
+
+
+def sample_columns(block: DaqBlock) -> SampleColumns:
+    """Return the block's samples by column."""
+    offsets = block.sample_offsets_ns()
+    return SampleColumns(
+        block=block,
+        sample_index=np.arange(block.first_sample_index, block.first_sample_index + block.samples_per_channel),
+        t_mono_ns=offsets + block.t_mono_ns,
+        t_utc_ns=offsets + block.t_utc_ns,
+        values=block.data,
+    )
+
+
+def block_summary(block: DaqBlock) -> dict[str, Scalar]:
+    """Return the block's row in `blocks`; keys and order are BLOCK_COLUMNS.
+
+    min, max, mean and rms are JSON arrays with a number for each channel, over its samples that are not NaN; null
+    where there is none, or where JSON has no such number.
+    """
+    period = block.block_period_ns
+    return {
+        "run_id": block.run_id,
+        "device": block.device,
+        "task": block.task,
+        "block_index": block.block_index,
+        "first_sample_index": block.first_sample_index,
+        "samples_per_channel": block.samples_per_channel,
+        "sample_rate_hz": block.sample_rate_hz,
+        "block_period_ns": period,
+        "task_started_at": _iso(block.task_started_at),
+        "t0": _iso(block.t0),
+        "t_mono_ns": block.t_mono_ns,
+        "t_utc": block.t_utc.isoformat(),
+        "t_midpoint_mono_ns": block.t_midpoint_mono_ns,
+        "read_started_at": _iso(block.read_started_at),
+        "read_finished_at": _iso(block.read_finished_at),
+        "elapsed_s": block.elapsed_s,
+        "channels": _json(list(block.channels)),
+        "units": _json([block.units.get(channel) for channel in block.channels]),
+        "is_linearised": block.is_linearised,
+        **_statistics(block.data),
+        "error_type": block.error.type if block.error else None,
+        "error_message": block.error.message if block.error else None,
+    }
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _statistics(data: NDArray[np.float64]) -> dict[str, Scalar]:
+    """Return min, max, mean and rms of each row, as JSON arrays."""
+    empty = data.shape[1] == 0
+    if not empty and not np.isnan(data).any():
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = (data.min(1), data.max(1), data.mean(1), np.sqrt(np.mean(data * data, axis=1)))
+        columns = [row.tolist() for row in found]
+    else:
+        columns = [list(column) for column in zip(*map(_row_statistics, data), strict=True)] or [[], [], [], []]
+    texts = [_json([value if value is not None and math.isfinite(value) else None for value in c]) for c in columns]
+    return dict(zip(("min", "max", "mean", "rms"), texts, strict=True))
+
+
+def _row_statistics(row: NDArray[np.float64]) -> tuple[float | None, float | None, float | None, float | None]:
+    valid = row[~np.isnan(row)]
+    if not valid.size:
+        return None, None, None, None
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(valid.min()), float(valid.max()), float(valid.mean()), float(np.sqrt(np.mean(valid * valid)))

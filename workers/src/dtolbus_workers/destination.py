@@ -1,0 +1,139 @@
+"""What a worker commits into: one sink's end of the bus, with the positions kept inside its data."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo, Scalar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BlocksMode = Literal["summary", "samples", "both"]
+"""What a SQL sink stores of a block: one summary row, a row for each sample, or both."""
+
+
+@dataclass(frozen=True)
+class RunBatch:
+    """The next piece of one run: what every commit stores, whole, together with the position after it."""
+
+    run: RunInfo
+    from_index: int
+    """The position this batch continues; a destination refuses any other."""
+    to_index: int
+    """The position after it."""
+    records: tuple[Record, ...]
+    """In order; with the gaps they fill [from_index, to_index)."""
+    gaps: tuple[Gap, ...] = ()
+    backfilled: int = 0
+    """How many of the records came through catch-up."""
+    put_aside: Mapping[int, str] = field(default_factory=dict)
+    """By index: why a record is stored as put aside and not as what it is."""
+
+    @property
+    def blocks(self) -> list[DaqBlock]:
+        """The blocks to store, in order."""
+        return [r for r in self.records if isinstance(r, DaqBlock) and r.index not in self.put_aside]
+
+    @property
+    def readings(self) -> list[DaqReading]:
+        """The readings to store, in order."""
+        return [r for r in self.records if isinstance(r, DaqReading) and r.index not in self.put_aside]
+
+    @property
+    def events(self) -> list[DaqEvent]:
+        """The events to store, in order."""
+        return [r for r in self.records if isinstance(r, DaqEvent)]
+
+
+class Position(NamedTuple):
+    """How far a destination is in one run."""
+
+    next: int
+    """Number of records committed, from 0 on without holes."""
+    backfilled: int
+
+
+Positions = dict[str, Position]
+"""By run_id."""
+
+
+class RecordRefusedError(Exception):
+    """One record cannot be stored for its own sake: the worker puts it aside, and commits the batch again."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"record {index}: {reason}")
+        self.index = index
+        self.reason = reason
+
+
+class Destination(Protocol):
+    """What the worker loop needs of a sink.
+
+    `open` raises CannotStartError (locked, not ours, not reachable, extra missing); `commit` raises DtolSinkWriteError
+    when the outside failed (the worker tries again), RecordRefusedError for a record at fault. A commit is all or
+    nothing, also when the process is killed in it: after the next `open` the positions say what is stored.
+    """
+
+    kind: str
+    """The sink's name in SINKS."""
+    destination_id: str
+    """A UUID kept in the destination; known once it is open."""
+
+    async def open(self) -> Positions:
+        """Lock the destination, bring it back to its last commit, return its positions."""
+
+    async def commit(self, batch: RunBatch) -> None:
+        """Store the batch and the position after it, durably."""
+
+    async def finalize(self, run: RunInfo) -> None:
+        """Complete the run's data; called once, when the run is over and all of it is committed."""
+
+    async def close(self) -> None:
+        """Release the destination. Does nothing when it is closed."""
+
+
+class StoredBlock(NamedTuple):
+    """One block as a sink gives it back: its values, its summary, or both; for `verify`."""
+
+    block_index: int
+    first_sample_index: int
+    values: NDArray[np.float64] | None
+    """Shape (channels, samples), or None where the sink holds summaries only."""
+    summary: Mapping[str, Scalar] | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a destination holds of one run; for `verify`. Iterators yield by index, doubled rows doubled."""
+
+    position: Position
+    gaps: list[Gap]
+    events: list[int]
+    """Record indexes."""
+    put_aside: list[int]
+    """Record indexes."""
+    blocks: Iterator[StoredBlock]
+    readings: Iterator[tuple[int, Mapping[str, Any]]]
+    """(reading_index, value by channel name)."""
+    checksums: Literal["exact", "summary", "none"] = "exact"
+
+
+class OneThread:
+    """The thread that belongs to a sink: blocking writes run there, in order, off the event loop."""
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the call on the thread and return what it returns."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*args, **kwargs))
+
+    def close(self) -> None:
+        """End the thread once its work is done."""
+        self._pool.shutdown(wait=True)

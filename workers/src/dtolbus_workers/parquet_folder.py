@@ -1,0 +1,231 @@
+"""The files of a bus's Parquet folder: `<device>/<task>/<run_id>/part-<from:012d>.parquet`. Imports pyarrow."""
+
+import contextlib
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import msgspec
+import pyarrow as pa
+
+from dtolbus import files, topics
+from dtolbus.errors import CannotStartError, DtolSinkError
+from dtolbus.records import RunInfo
+from dtolbus_workers import parquet_parts
+from dtolbus_workers.arrow import SAMPLE_SCHEMA, readings_table, samples_table
+from dtolbus_workers.cells import ColumnKey, assign_columns, cell_kind, put_aside_frames, wanted_columns
+from dtolbus_workers.destination import Position, RecordRefusedError, RunBatch
+from dtolbus_workers.parquet_footer import FORMAT, EmptyBlock, PartFooter, PutAside, footer_keys, parse_footer
+
+IDENTITY = "_dtolbus.json"
+"""Readers of a folder skip names that begin with `_`, as this one, or `.`."""
+LOCK = ".dtolbus.lock"
+
+
+class _Identity(msgspec.Struct, frozen=True):
+    kind: str
+    format: str
+    destination_id: str
+
+
+class _Run(NamedTuple):
+    """Where a run stands in the folder."""
+
+    position: Position
+    columns: dict[ColumnKey, str]
+
+
+class ParquetFolder:
+    """A folder of parts while a worker has it open. Every call blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
+        self._runs: dict[str, _Run] = {}
+        self._unsure: set[Path] = set()
+        self.destination_id = ""
+
+    def open(self) -> dict[str, Position]:
+        """Lock the folder, remove unfinished files, and return the runs' positions.
+
+        Raises:
+            CannotStartError: another worker has it, it holds something else, or a run's parts have a hole.
+        """
+        try:
+            files.make_folder(self._folder)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise CannotStartError(f"{self._folder} is in use by another parquet worker; stop that one first") from None
+        except OSError as error:
+            raise CannotStartError(f"{self._folder} cannot be written: {error}; choose another folder") from error
+        try:
+            self.destination_id = self._identity()
+            found = {topics.unquote(folder.name): self._found(folder) for folder in self._folder.glob("*/*/*")}
+        except OSError as error:
+            self._lock.release()
+            raise CannotStartError(f"{self._folder} cannot be used: {error}; choose another folder") from error
+        except BaseException:
+            self._lock.release()
+            raise
+        self._runs = {run_id: run for run_id, run in found.items() if run.position.next}
+        return {run_id: run.position for run_id, run in self._runs.items()}
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._lock.release()
+
+    def _identity(self) -> str:
+        path = self._folder / IDENTITY
+        if path.exists():
+            return read_identity(self._folder).destination_id
+        others = sorted(entry.name for entry in self._folder.iterdir() if entry.name != LOCK)
+        if others:
+            raise CannotStartError(
+                f"{self._folder} holds {others[0]!r} and is not a dtolbus folder; choose an empty or a new one"
+            )
+        identity = _Identity("parquet", FORMAT, str(uuid.uuid4()))
+        files.replace(path, msgspec.json.format(msgspec.json.encode(identity)))
+        return identity.destination_id
+
+    def _found(self, folder: Path) -> _Run:
+        """Return where the run stands, after its unfinished files are gone."""
+        for temp in folder.glob(".*.tmp"):
+            temp.unlink()
+        found = _Run(Position(0, 0), {})
+        for path in parts_of(folder):
+            footer = read_part(path)
+            if footer.from_index != found.position.next:
+                raise CannotStartError(
+                    f"{path} begins at record {footer.from_index}, but the parts before it end at "
+                    f"{found.position.next}: put the missing part back, or move {folder} away to fetch the run again"
+                )
+            columns = {
+                ColumnKey(footer.run.device, footer.run.task, channel, kind): column
+                for channel, kind, column in footer.columns
+            }
+            found = _Run(Position(footer.to_index, footer.backfilled), columns)
+        return found
+
+    def commit(self, batch: RunBatch) -> None:
+        """Publish the batch as the run's next part, durably.
+
+        Raises:
+            DtolSinkError: the batch does not continue the run.
+            RecordRefusedError: a record at fault.
+            OSError: the disk is full, or fails; nothing is stored.
+        """
+        run = self._runs.get(batch.run.run_id, _Run(Position(0, 0), {}))
+        if batch.from_index != run.position.next:
+            raise DtolSinkError(
+                f"{self._folder}: run {batch.run.run_id} is at {run.position.next}, a batch from {batch.from_index} "
+                f"does not continue it"
+            )
+        if batch.to_index == batch.from_index:
+            return
+        table, columns = _table(batch, run.columns)
+        position = Position(batch.to_index, run.position.backfilled + batch.backfilled)
+        footer = _footer(batch, position, columns)
+        options = parquet_parts.writer_options(table.schema, "zstd", use_dictionary=True)
+        data = parquet_parts.encoded(table, footer_keys(footer, self.destination_id), options)
+        self._publish(data, run_folder(self._folder, batch.run) / f"part-{batch.from_index:012d}.parquet")
+        self._runs[batch.run.run_id] = _Run(position, columns)
+
+    def _publish(self, data: Any, final: Path) -> None:
+        if not final.parent.exists():
+            files.make_folder(final.parent)
+        if final in self._unsure:
+            final.unlink(missing_ok=True)  # published by a call that then failed: its position was never told
+        self._unsure.add(final)
+        parquet_parts.publish(data, final)
+        self._unsure.discard(final)
+
+
+def _table(batch: RunBatch, known: dict[ColumnKey, str]) -> tuple[Any, dict[ColumnKey, str]]:
+    """Return the batch's rows and the run's columns after it."""
+    if batch.run.kind == "blocks":
+        blocks = [block for block in batch.blocks if block.samples_per_channel]
+        try:
+            return (samples_table(blocks) if blocks else SAMPLE_SCHEMA.empty_table()), known
+        except (ValueError, OverflowError, pa.ArrowException):
+            _refuse_first(blocks, lambda block: samples_table([block]))
+            raise
+    readings = batch.readings
+    _refuse_first(readings, lambda reading: [cell_kind(value) for value in reading.values.values()])
+    wanted = wanted_columns(batch.run, readings)
+    columns = known | assign_columns(known, wanted)
+    try:
+        return readings_table(readings, columns), columns
+    except (ValueError, OverflowError, pa.ArrowException):
+        _refuse_first(readings, lambda reading: readings_table([reading], columns))
+        raise
+
+
+def _refuse_first(records: Iterable[Any], check: Any) -> None:
+    """Raise RecordRefusedError for the first record that fails the check."""
+    for record in records:
+        try:
+            check(record)
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            raise RecordRefusedError(record.index, str(error)) from error
+
+
+def _footer(batch: RunBatch, position: Position, columns: dict[ColumnKey, str]) -> PartFooter:
+    return PartFooter(
+        run=batch.run,
+        from_index=batch.from_index,
+        to_index=position.next,
+        backfilled=position.backfilled,
+        gaps=tuple(batch.gaps),
+        events=tuple(batch.events),
+        put_aside=tuple(
+            PutAside(record.index, batch.put_aside[record.index], put_aside_frames(batch.run, record))
+            for record in batch.records
+            if record.index in batch.put_aside
+        ),
+        empty_blocks=tuple(
+            EmptyBlock(block.block_index, block.first_sample_index, block.error)
+            for block in batch.blocks
+            if not block.samples_per_channel
+        ),
+        columns=tuple((key.channel, key.kind, column) for key, column in columns.items()),
+    )
+
+
+def run_folder(folder: Path, run: RunInfo) -> Path:
+    """Return where the run's parts lie."""
+    return folder / topics.quote(run.device) / topics.quote(run.task) / topics.quote(run.run_id)
+
+
+def parts_of(folder: Path) -> list[Path]:
+    """Return the run's parts in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def read_identity(folder: Path) -> _Identity:
+    """Return what the folder says it is.
+
+    Raises:
+        CannotStartError: it is no Parquet folder of ours.
+    """
+    path = folder / IDENTITY
+    with contextlib.suppress(msgspec.MsgspecError, OSError):
+        identity = msgspec.json.decode(path.read_bytes(), type=_Identity)
+        if identity.kind == "parquet" and identity.format == FORMAT:
+            return identity
+    raise CannotStartError(f"{path} is not that of a parquet folder in format {FORMAT}; choose another folder")
+
+
+def read_part(path: Path) -> PartFooter:
+    """Return what the part says about itself.
+
+    Raises:
+        CannotStartError: it is damaged, or no part.
+    """
+    try:
+        return parse_footer(parquet_parts.footer(path))
+    except (ValueError, OSError, msgspec.MsgspecError, pa.ArrowException) as error:
+        raise CannotStartError(
+            f"{path} cannot be read ({error}): put it back, or move {path.parent} away to fetch the run again"
+        ) from error

@@ -1,0 +1,123 @@
+"""Parquet bytes and where they go: encodings by column, parts published whole, and parts joined to one file.
+
+Imports pyarrow: only what writes Parquet imports this.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dtolbus import files
+
+STATISTICS = ("block_index", "reading_index", "t_mono_ns", "t_utc")
+"""Columns whose ranges a reader can use to skip row groups; others have none, for they cost time."""
+
+
+def writer_options(schema: Any, compression: str | None, use_dictionary: bool) -> dict[str, Any]:
+    """Return the writer's arguments: dictionaries for texts, deltas for integers, split bytes for floats."""
+    texts, encodings = [], {}
+    for field in schema:
+        if pa.types.is_dictionary(field.type) or pa.types.is_string(field.type):
+            texts.append(field.name)
+        elif pa.types.is_floating(field.type):
+            encodings[field.name] = "BYTE_STREAM_SPLIT"
+        elif pa.types.is_int64(field.type) or pa.types.is_timestamp(field.type):
+            encodings[field.name] = "DELTA_BINARY_PACKED"
+    return {
+        "compression": compression or "none",
+        "compression_level": 1 if compression == "zstd" else None,
+        "use_dictionary": texts if use_dictionary and texts else False,
+        "column_encoding": encodings or None,
+        "write_statistics": [name for name in STATISTICS if name in schema.names],
+    }
+
+
+def encoded(
+    table: Any, metadata: Mapping[str, str], options: Mapping[str, Any], rows_a_group: int | None = None
+) -> Any:
+    """Return a whole Parquet file as a buffer; `metadata` becomes its footer's keys."""
+    out = pa.BufferOutputStream()
+    schema = table.schema.with_metadata(dict(metadata))
+    with pq.ParquetWriter(out, schema, **options) as writer:
+        if len(table):
+            writer.write_table(table.cast(schema), row_group_size=rows_a_group or len(table))
+    return out.getvalue()
+
+
+def footer(path: Path) -> dict[str, str]:
+    """Return a Parquet file's own keys.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is no Parquet file, or is torn.
+    """
+    found = pq.read_metadata(path).metadata or {}
+    return {key.decode(): value.decode("utf-8", "replace") for key, value in found.items() if key != b"ARROW:schema"}
+
+
+def publish(data: Any, final: Path) -> None:
+    """Put a finished file in its place: whole and durable, or not at all.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: the disk is full, or fails.
+    """
+    temp = final.with_name(f".{final.name}.tmp")
+    with appending(temp) as out:
+        out.write(memoryview(data))
+    files.publish_new(temp, final)
+    files.sync_dir(final.parent)
+
+
+class _Appender:
+    """A file for pyarrow to write to, on files.append."""
+
+    closed = False
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._size = 0
+
+    def write(self, data: Any) -> int:
+        """Append all of the data."""
+        written = files.append(self._fd, [memoryview(data)])
+        self._size += written
+        return written
+
+    def tell(self) -> int:
+        """Return how much was appended."""
+        return self._size
+
+    def flush(self) -> None:
+        """Do nothing: nothing is buffered."""
+
+    def close(self) -> None:
+        """Do nothing: the descriptor's owner closes it."""
+
+
+@contextlib.contextmanager
+def appending(temp: Path) -> Iterator[_Appender]:
+    """Give a new temporary file to write; it is synced at the end, and goes if anything fails."""
+    temp.unlink(missing_ok=True)
+    fd = files.open_new(temp)
+    try:
+        yield _Appender(fd)
+        files.sync(fd)
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            temp.unlink()
+        raise
+    os.close(fd)
+
+
+def row_groups(paths: Sequence[Path]) -> Iterator[Any]:
+    """Yield the files' row groups as tables, one in memory at a time."""
+    for path in paths:
+        with pq.ParquetFile(path) as part:
+            for number in range(part.num_row_groups):
+                yield part.read_row_group(number)

@@ -1,0 +1,171 @@
+"""A folder of text files that is one worker's: its lock, its id, its runs' sidecars. Every call blocks."""
+
+import re
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from dtolbus import files
+from dtolbus.errors import CannotStartError, DtolSinkError, DtolSinkWriteError
+from dtolbus.records import RunInfo
+from dtolbus.topics import quote
+from dtolbus_workers import text_file
+from dtolbus_workers.destination import Position, Positions, RunBatch
+from dtolbus_workers.text_format import TextFormat
+from dtolbus_workers.text_run import POSITION, RunFiles, TextBlocks, addition, file_name
+
+FORMAT_VERSION = 1
+
+_IDENTITY, _LOCK = "dtolbus.json", "dtolbus.lock"
+_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_OURS = re.compile(rf"({_UUID})\.((\d+\.)?(csv|jsonl)|(gaps|events|put-aside|blocks)\.jsonl)")
+_TEMPORARY = re.compile(rf"\.(({_UUID})\.position|dtolbus)\.json\.\d+\.tmp")
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """The folder's `dtolbus.json`."""
+
+    kind: str
+    destination_id: str
+    format_version: int = FORMAT_VERSION
+
+
+class TextFolder:
+    """The folder, while a worker has it open: `<device>/<task>/<run_id>.…`, names percent-quoted."""
+
+    def __init__(self, folder: Path, text: TextFormat) -> None:
+        self.destination_id = ""
+        self._folder = folder
+        self._text = text
+        self._lock = FileLock(folder / _LOCK, timeout=0)
+        self._runs: dict[str, RunFiles] = {}
+
+    def open(self) -> Positions:
+        """Lock the folder, cut its files back to what their sidecars count, and return the positions.
+
+        Raises CannotStartError where it is another worker's, holds something else, cannot be written, or lacks rows
+        that a sidecar counts.
+        """
+        try:
+            check_ours(self._folder, self._text.extension)
+            files.make_folder(self._folder)
+            self._lock.acquire()
+            self.destination_id = self._identity().destination_id
+            self._runs = {state.run.run_id: self._restored(path, state) for path, state in self._sidecars()}
+            self._remove_uncounted()
+        except Timeout as error:
+            raise CannotStartError(
+                f"{self._folder} is in use by another worker (it holds {_LOCK} there); stop that one, "
+                f"or choose another folder"
+            ) from error
+        except OSError as error:
+            raise CannotStartError(f"{self._folder}: cannot write there ({error}); choose another folder") from error
+        return {run_id: Position(state.next, state.backfilled) for run_id, state in self._runs.items()}
+
+    def commit(self, batch: RunBatch, blocks: TextBlocks) -> None:
+        """Append the batch's rows, sync them, and count them in the sidecar: that is the commit.
+
+        Raises DtolSinkError, DtolSinkWriteError, RecordRefusedError as Destination says; nothing counts then.
+        """
+        run = batch.run
+        before = self._runs.get(run.run_id, RunFiles(run=run))
+        if batch.from_index != before.next:
+            raise DtolSinkError(
+                f"{self._folder}: the batch of run {run.run_id} starts at {batch.from_index}, but the stored position "
+                f"is {before.next}; nothing was stored"
+            )
+        added = addition(batch, before, self._text, blocks)
+        place = stream_folder(self._folder, run)
+        lengths = dict(before.files)
+        try:
+            if not place.is_dir():
+                files.make_folder(place)
+            for name, chunk in added.chunks.items():
+                lengths[name] = text_file.append_at(place / name, lengths.get(name, 0), chunk)
+            after = msgspec.structs.replace(added.after, files=lengths, updated_at=datetime.now(UTC).isoformat())
+            files.replace(place / file_name(run, POSITION), msgspec.json.format(msgspec.json.encode(after), indent=1))
+        except OSError as error:
+            raise DtolSinkWriteError(f"{place}: nothing of this batch counts as stored: {error}") from error
+        self._runs[run.run_id] = after
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._lock.release()
+
+    def _identity(self) -> Identity:
+        path = self._folder / _IDENTITY
+        if not path.exists():
+            made = Identity(kind=self._text.extension, destination_id=str(uuid.uuid4()))
+            files.replace(path, msgspec.json.encode(made))
+        return read_identity(path)
+
+    def _sidecars(self) -> Iterator[tuple[Path, RunFiles]]:
+        for path in sorted(self._folder.glob(f"*/*/*.{POSITION}")):
+            if not path.name.startswith("."):
+                yield path, read_sidecar(path)
+
+    def _restored(self, sidecar: Path, state: RunFiles) -> RunFiles:
+        for name, length in state.files.items():
+            path = sidecar.parent / name
+            size = path.stat().st_size if path.exists() else 0
+            if size < length:
+                raise CannotStartError(
+                    f"{path} has {size} bytes, {sidecar.name} counts {length}: rows were removed; restore them, "
+                    f"or move this run's files away, and it is stored again"
+                )
+            text_file.cut_back(path, length)
+        return state
+
+    def _remove_uncounted(self) -> None:
+        """Remove files of a first commit that was never completed, and temporary ones."""
+        counted = {name for state in self._runs.values() for name in state.files}
+        for path in self._folder.glob("*/*/*"):
+            if (_OURS.fullmatch(path.name) and path.name not in counted) or _TEMPORARY.fullmatch(path.name):
+                path.unlink()
+
+
+def stream_folder(folder: Path, run: RunInfo) -> Path:
+    """Return the folder of the run's stream."""
+    return folder / quote(run.device) / quote(run.task)
+
+
+def check_ours(folder: Path, kind: str) -> None:
+    """Raise CannotStartError unless the folder is of this kind, empty, or not there. Touches nothing."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CannotStartError(f"{folder} is a file; choose a folder")
+    identity = folder / _IDENTITY
+    if identity.exists():
+        found = read_identity(identity)
+        if (found.kind, found.format_version) != (kind, FORMAT_VERSION):
+            raise CannotStartError(
+                f"{folder} holds {found.kind} in format {found.format_version}, not {kind} in format {FORMAT_VERSION}; "
+                f"choose another folder"
+            )
+        return
+    foreign = [path.name for path in folder.iterdir() if path.name != _LOCK and not _TEMPORARY.fullmatch(path.name)]
+    if foreign:
+        raise CannotStartError(f"{folder} holds something else ({min(foreign)!r}); choose an empty or a new folder")
+
+
+def read_identity(path: Path) -> Identity:
+    """Return the folder's identity. Raises CannotStartError where it cannot be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Identity)
+    except msgspec.DecodeError as error:
+        raise CannotStartError(f"{path} is not dtolbus's ({error}); choose another folder") from error
+
+
+def read_sidecar(path: Path) -> RunFiles:
+    """Return what a run's sidecar counts. Raises CannotStartError where it cannot be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunFiles)
+    except msgspec.DecodeError as error:
+        raise CannotStartError(
+            f"{path} is damaged ({error}); move this run's files away, and it is stored again"
+        ) from error

@@ -1,0 +1,127 @@
+"""The worker: receive, order, batch, commit, acknowledge."""
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+from dtolbus.client import Client, Endpoints
+from dtolbus.errors import DtolSinkWriteError
+from dtolbus.records import RunInfo
+from dtolbus.wire import Ack, Hello, RunPosition
+from dtolbus_workers.batch import Batcher, BatchPolicy, Due
+from dtolbus_workers.destination import Destination, Position, Positions, RecordRefusedError, RunBatch
+from dtolbus_workers.inbox import Inbox
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = (0.2, 30.0)
+"""First and longest wait before a commit is tried again."""
+_IDLE_S = 0.1
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker is told."""
+
+    name: str
+    at: Endpoints
+    place: str
+    """Where the destination is, for people and for `verify`; without a password."""
+    options: dict[str, str] = field(default_factory=dict)
+    """What `verify` must know to read the destination back."""
+    since_utc_ns: int | None = None
+    """Runs that began before this instant are left out."""
+    until_end: bool = False
+    """Whether to end once every run is over and stored."""
+    policy: BatchPolicy = field(default_factory=BatchPolicy)
+
+
+async def run_worker(destination: Destination, config: WorkerConfig, stop: threading.Event) -> None:
+    """Store everything that the journal holds and will hold, until `stop` is set or, if asked, all is stored.
+
+    Raises CannotStartError where the destination cannot be opened; failures of the outside are tried again for ever.
+    """
+    positions = await destination.open()
+    try:
+        await _Worker(destination, config, positions, stop).run()
+    finally:
+        await destination.close()
+
+
+class _Worker:
+    def __init__(
+        self, destination: Destination, config: WorkerConfig, positions: Positions, stop: threading.Event
+    ) -> None:
+        self._destination = destination
+        self._config = config
+        self._stop = stop
+        self._positions = positions
+        starts = {run_id: position.next for run_id, position in positions.items()}
+        self._batcher = Batcher(config.policy, starts)
+        hello = Hello(
+            worker=config.name,
+            sink=destination.kind,
+            place=config.place,
+            destination_id=destination.destination_id,
+            topics=config.at.topics,
+            options=config.options,
+            positions=tuple(RunPosition("", "", run_id, start) for run_id, start in starts.items()),
+        )
+        self._client = Client(config.at, hello, starts, wanted=self._wants)
+        self._inbox = Inbox(self._client)
+
+    async def run(self) -> None:
+        try:
+            while not self._stop.is_set() and not self._finished():
+                for item in await self._inbox.take(min(_IDLE_S, self._batcher.wait_s(time.monotonic()))):
+                    self._batcher.add(item, time.monotonic())
+                await self._commit(self._batcher.due(time.monotonic()))
+            await self._commit(self._batcher.due(time.monotonic(), everything=True))
+        finally:
+            await asyncio.to_thread(self._inbox.close)
+
+    def _wants(self, run: RunInfo) -> bool:
+        return self._config.since_utc_ns is None or run.started_utc_ns >= self._config.since_utc_ns
+
+    def _finished(self) -> bool:
+        if not (self._config.until_end and self._client.welcomed and self._client.sequencer.complete()):
+            return False
+        return self._inbox.is_empty() and self._batcher.is_empty()
+
+    async def _commit(self, due: list[Due]) -> None:
+        for batch, over in due:
+            if batch.to_index > batch.from_index:
+                if not await self._stored(batch):
+                    return
+                self._acknowledge(batch)
+            if over:
+                await self._destination.finalize(batch.run)
+
+    async def _stored(self, batch: RunBatch) -> bool:
+        """Commit the batch, however long the outside fails; False if the worker was told to stop meanwhile."""
+        wait_s = _RETRY_S[0]
+        while True:
+            try:
+                await self._destination.commit(batch)
+                return True
+            except RecordRefusedError as refused:
+                if refused.index in batch.put_aside:
+                    raise
+                log.warning(
+                    "record put aside", extra={"run": batch.run.run_id, "index": refused.index, "why": refused.reason}
+                )
+                batch = replace(batch, put_aside={**batch.put_aside, refused.index: refused.reason})
+            except DtolSinkWriteError as error:
+                log.warning("commit failed, trying again", extra={"error": str(error), "wait_s": wait_s})
+                if await asyncio.to_thread(self._stop.wait, wait_s):
+                    return False
+                wait_s = min(2 * wait_s, _RETRY_S[1])
+
+    def _acknowledge(self, batch: RunBatch) -> None:
+        run = batch.run
+        before = self._positions.get(run.run_id, Position(0, 0))
+        after = self._positions[run.run_id] = Position(batch.to_index, before.backfilled + batch.backfilled)
+        self._client.acknowledge(Ack(self._config.name, run.device, run.task, run.run_id, after.next, after.backfilled))
+        log.debug("committed", extra={"run": run.run_id, "position": after.next, "records": len(batch.records)})
