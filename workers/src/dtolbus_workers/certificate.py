@@ -46,6 +46,8 @@ class Line:
     put_aside: int = 0
     samples: int = 0
     """Values compared with the journal's."""
+    summaries: int = 0
+    """Block summaries compared with the journal's."""
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -128,8 +130,10 @@ class _ByIndex:
 def _same_block(line: Line, block: DaqBlock, stored: StoredBlock, sink: str) -> bool:
     if stored.first_sample_index != block.first_sample_index:
         return False
-    if stored.summary is not None and not _same_summary(block_summary(block), stored.summary):
-        return False
+    if stored.summary is not None:
+        line.summaries += 1
+        if not _same_summary(block_summary(block), stored.summary):
+            return False
     if stored.values is None:
         return True
     line.samples += stored.values.size

@@ -102,13 +102,7 @@ def as_json(certificate: Certificate) -> str:
 
 def as_text(certificate: Certificate) -> list[str]:
     """Return the certificate for people, a line each."""
-    lines = []
-    if certificate.lines:
-        widths = "{:<10} {:<22} {:<36} {:>9} {:>9} {:>9} {:>5} {:>5}  {}"
-        lines.append(
-            widths.format("sink", "stream", "run", "expected", "stored", "backfill", "gaps", "twice", "values")
-        )
-        lines += [_line_text(widths, line) for line in certificate.lines]
+    lines = _table([_HEADINGS, *(_cells(line) for line in certificate.lines)]) if certificate.lines else []
     for line in certificate.lines:
         where = f"{line.sink} {line.stream} {line.run_id}"
         lines += [f"  {where}: gap {gap.from_index} to {gap.to_index}: {gap.cause}" for gap in line.gaps]
@@ -116,11 +110,9 @@ def as_text(certificate: Certificate) -> list[str]:
         if line.missing:
             lines.append(f"  {where}: {line.missing} records missing; start its worker again: the journal fills in")
         if line.put_aside:
-            lines.append(f"  {where}: {line.put_aside} records put aside (table or file `put_aside` says why)")
-    lines += [
-        f"  {run}: {lost} samples a channel never reached the journal"
-        for run, lost in certificate.lost_at_board.items()
-    ]
+            lines.append(f"  {where}: {line.put_aside} records put aside; `put_aside` says why")
+    for run_id, lost in certificate.lost_at_board.items():
+        lines.append(f"  {run_id}: {lost} samples a channel never reached the journal; its events say why")
     lines += [f"  {failure}" for failure in certificate.failures]
     if not certificate.lines and not certificate.failures:
         lines.append("no sink has registered here: nothing to compare")
@@ -128,16 +120,29 @@ def as_text(certificate: Certificate) -> list[str]:
     return lines
 
 
-def _line_text(widths: str, line: Line) -> str:
-    values = f"{line.samples} equal" if not line.different else f"{line.different} records differ"
-    return widths.format(
-        line.sink,
-        line.stream,
-        line.run_id,
-        line.expected,
-        line.stored,
-        line.backfilled,
-        len(line.gaps),
-        line.duplicates,
-        values if line.complete else f"{values}  INCOMPLETE",
-    )
+_HEADINGS = ("sink", "stream", "run", "expected", "stored", "backfilled", "gaps", "twice", "compared with the journal")
+_NUMBERS = range(3, 8)
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    numbers = (line.expected, line.stored, line.backfilled, len(line.gaps), line.duplicates)
+    return line.sink, line.stream, line.run_id, *map(str, numbers), _compared(line)
+
+
+def _compared(line: Line) -> str:
+    if line.different:
+        return f"{line.different} records DIFFER"
+    equal = [f"{line.samples} values" if line.samples else "", f"{line.summaries} summaries" if line.summaries else ""]
+    text = " and ".join(filter(None, equal))
+    return (f"{text} equal" if text else "nothing to compare") + ("" if line.complete else ", INCOMPLETE")
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
