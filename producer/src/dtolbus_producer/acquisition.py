@@ -1,0 +1,183 @@
+"""The acquisition of one device: its tasks from the board into the journal. It opens no socket and waits for nobody."""
+
+import logging
+import threading
+from pathlib import Path
+
+from dtolbus.errors import BoardError, CannotStartError
+from dtolbus.records import RunInfo
+from dtolbus_producer.boards import Board, board_class
+from dtolbus_producer.config import Config, JournalConfig
+from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_readings
+from dtolbus_producer.tasks import DeviceConfig, TaskConfig
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+_FIRST_WAIT_S = 0.25
+_LONGEST_WAIT_S = 10.0
+
+
+def acquire(config: Config, device_name: str, data_dir: Path, stop: threading.Event) -> None:
+    """Acquire a device's tasks until all are done or `stop` is set; runs that a killed producer left are ended first.
+
+    A board that goes away is waited for; what follows are new runs.
+
+    Raises:
+        UsageError: there is no such device.
+        CannotStartError: no board, or no journal.
+        JournalError: the disk is full.
+        BoardError: the board did not come back.
+    """
+    device = config.device(device_name)
+    journal = data_dir / "journal"
+    recover_device(journal, device.name)
+    board = board_class(device.board_kind)(device)
+    try:
+        board.open()
+    except BoardError as error:
+        raise CannotStartError(f"device {device.name!r}: {error}; connect the board and start again") from error
+    _Acquisition(config, device, board, journal, stop).run()
+
+
+class _Acquisition:
+    """Sessions of an open board, one after another, until nothing is left to do."""
+
+    def __init__(
+        self, config: Config, device: DeviceConfig, board: Board, journal: Path, stop: threading.Event
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._board = board
+        self._journal = journal
+        self._stop = stop
+        self._over: dict[str, int] = {}
+        """By task: samples that earlier runs have had."""
+
+    def run(self) -> None:
+        """Run the tasks; after each loss of the board those that are not done again."""
+        tasks = list(self._device.tasks)
+        away_s = 0.0
+        while tasks and not self._stop.is_set():
+            try:
+                outcomes = _Session(self, tasks).run()
+            finally:
+                self._board.close()
+            tasks = [task for task in tasks if outcomes[task.name].end == "lost"]
+            if not tasks or self._stop.is_set():
+                return
+            for task in tasks:
+                self._over[task.name] = self._over.get(task.name, 0) + outcomes[task.name].samples
+            reason = "; ".join(outcomes[task.name].reason for task in tasks)
+            log.warning("board lost", extra={"device": self._device.name, "reason": reason})
+            away_s = self._reopen(0.0 if any(outcome.samples for outcome in outcomes.values()) else away_s, reason)
+
+    def outcome_of(self, task: TaskConfig, halt: threading.Event) -> Outcome:
+        """Run one task once. Raises what the journal raises."""
+        try:
+            if task.kind == "readings":
+                polled = self._board.readings(task)
+                return run_readings(polled, self._request(task, polled.plan.rate_hz), halt)
+            clocked = self._board.blocks(task)
+            return run_blocks(clocked, self._request(task, clocked.plan.rate_hz), halt)
+        except BoardError as error:
+            return Outcome("lost", 0, str(error))
+
+    @property
+    def stop(self) -> threading.Event:
+        """Set when everything is to end."""
+        return self._stop
+
+    def _request(self, task: TaskConfig, rate_hz: float) -> RunRequest:
+        asked = task.samples_asked(rate_hz)
+        return RunRequest(
+            device=self._device.name,
+            task=task.name,
+            kind=task.kind,
+            samples_asked=None if asked is None else max(1, asked - self._over.get(task.name, 0)),
+            meta=self._config.run,
+            queue_s=self._config.journal.queue_s,
+            open_writer=self._open_writer,
+        )
+
+    def _open_writer(self, info: RunInfo) -> RunWriter:
+        return open_writer(self._journal, info, self._config.journal)
+
+    def _reopen(self, away_s: float, reason: str) -> float:
+        """Open the board once it is back; return how long it has been away, `away_s` included.
+
+        Raises BoardError where that is too long.
+        """
+        while away_s < self._device.reconnect_s:
+            wait_s = min(max(away_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
+            if self._stop.wait(wait_s):
+                return away_s
+            away_s += wait_s
+            try:
+                self._board.open()
+            except BoardError as error:
+                reason = str(error)
+            else:
+                return away_s
+        raise BoardError(
+            f"device {self._device.name!r}: {reason}; it did not come back within {self._device.reconnect_s:g} s "
+            f"(reconnect_s)"
+        )
+
+
+class _Session:
+    """All tasks of the board on a thread each, until they are done, or one of them loses the board."""
+
+    def __init__(self, acquisition: _Acquisition, tasks: list[TaskConfig]) -> None:
+        self._acquisition = acquisition
+        self._tasks = tasks
+        self._halt = threading.Event()
+        self._outcomes: dict[str, Outcome] = {}
+        self._errors: list[Exception] = []
+
+    def run(self) -> dict[str, Outcome]:
+        """Return each task's outcome. Raises the first error of a journal."""
+        threads = [
+            threading.Thread(target=self._run_task, args=(task,), name=f"task {task.name}", daemon=True)
+            for task in self._tasks
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if self._acquisition.stop.wait(_POLL_S):
+                self._halt.set()
+                for thread in threads:
+                    thread.join()
+        if self._errors:
+            raise self._errors[0]
+        return {name: self._seen_from_outside(outcome) for name, outcome in self._outcomes.items()}
+
+    def _run_task(self, task: TaskConfig) -> None:
+        try:
+            outcome = self._acquisition.outcome_of(task, self._halt)
+        except Exception as error:
+            self._errors.append(error)
+            self._halt.set()
+            return
+        self._outcomes[task.name] = outcome
+        if outcome.end == "lost":
+            self._halt.set()
+
+    def _seen_from_outside(self, outcome: Outcome) -> Outcome:
+        """Return a task that another one's loss has halted as lost: it is to go on, like that one."""
+        if outcome.end == "halted" and not self._acquisition.stop.is_set():
+            return Outcome("lost", outcome.samples, outcome.reason or "halted with the board")
+        return outcome
+
+
+def open_writer(journal: Path, info: RunInfo, settings: JournalConfig) -> RunWriter:
+    """Return the writer of a new run with the journal's settings. Raises CannotStartError."""
+    return RunWriter(
+        journal,
+        info,
+        sync_ms=settings.sync_ms,
+        segment_bytes=round(settings.segment_mb * 1024 * 1024),
+        segment_s=settings.segment_s,
+    )

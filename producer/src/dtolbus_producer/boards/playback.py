@@ -1,0 +1,261 @@
+"""`playback:PATH`: a recording (`.npz`, `.dt-raw`) played as if a board delivered it; codes unchanged."""
+
+import math
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from dtolbus.dtraw import ChunkFile, iter_blocks
+from dtolbus.errors import BoardError, RawFormatError
+from dtolbus.records import Channel
+from dtolbus_producer.boards import Buffer, End, Fault, PolledSource, TaskPlan
+from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
+
+Piece = NDArray[Any] | Fault
+"""Some samples, shape (channels, samples), or what happened between them."""
+
+
+class PlaybackOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The options of a recording that is played, `[device.options]`."""
+
+    speed: float | Literal["max"] = 1.0
+    """1 = at its rate, N = N times as fast, `max` = as fast as the journal takes it."""
+    loop: bool = False
+    """Begin again at the end."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a file holds, before its samples are read."""
+
+    path: Path
+    channels: tuple[Channel, ...]
+    rate_hz: float
+    dtype: str
+    meta: dict[str, Any]
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the samples in order. Raises BoardError where the file can no longer be read."""
+        if self.path.suffix == ".npz":
+            with np.load(self.path) as arrays:
+                yield arrays["codes"]
+            return
+        end = 0
+        for block in iter_blocks(self.path):
+            missing = block.first_sample_index - end
+            if end and missing > 0:
+                yield Fault("overrun", f"{missing} samples of each channel are not in the recording", missing)
+            end = max(end, block.end_sample_index)
+            if block.error is not None:
+                yield Fault("sdk_error", str(block.error))
+            if block.samples_per_channel:
+                yield block.data if block.raw_codes is None else block.raw_codes[:, : block.samples_per_channel]
+
+
+def open_recording(path: Path) -> Recording:
+    """Return what the file holds. Raises WrongKeyError where it is missing or no recording."""
+    if not path.is_file():
+        raise WrongKeyError("board", f"playback:{path}: there is no such file")
+    try:
+        if path.suffix == ".npz":
+            return _open_npz(path)
+        if path.suffix == ".dt-raw":
+            return _open_raw(path)
+    except (RawFormatError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise WrongKeyError("board", f"playback:{path}: not a recording that can be played: {error}") from error
+    raise WrongKeyError("board", f"playback:{path}: a recording is a .npz or a .dt-raw file")
+
+
+def _open_npz(path: Path) -> Recording:
+    with np.load(path) as arrays:
+        wanted = {"codes", "channels", "unit", "full_scale", "rate_hz"}
+        missing = wanted - set(arrays.files)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        codes, names = arrays["codes"], [str(name) for name in arrays["channels"]]
+        full_scale = np.broadcast_to(arrays["full_scale"], len(names)).tolist()
+        unit, rate_hz = str(arrays["unit"]), float(arrays["rate_hz"])
+    if codes.ndim != 2 or codes.shape[0] != len(names) or str(codes.dtype) not in ("int16", "uint16", "int32"):
+        raise ValueError(f"codes of shape {codes.shape} and type {codes.dtype} for {len(names)} channels")
+    half = float(2 ** (8 * codes.dtype.itemsize - 1))
+    is_offset = codes.dtype.kind == "u"
+    channels = tuple(
+        Channel(
+            name,
+            unit=unit,
+            scale=scale / half,
+            offset=-scale if is_offset else 0.0,
+            range=(-scale, scale),
+            encoding="offset_binary" if is_offset else "twos_complement",
+            resolution_bits=8 * codes.dtype.itemsize,
+            physical=place,
+        )
+        for place, (name, scale) in enumerate(zip(names, full_scale, strict=True))
+    )
+    return Recording(path, channels, rate_hz, str(codes.dtype), {"recording": path.name})
+
+
+def _open_raw(path: Path) -> Recording:
+    with ChunkFile(path) as file:
+        header = file.header
+    rate_hz = header.raw.get("sample_rate_hz")
+    if not rate_hz:
+        raise ValueError("its header has no sample_rate_hz")
+    units = {channel["name"]: channel.get("unit") for channel in header.raw["channels"]}
+    plain = tuple(Channel(name, unit=units[name], physical=place) for place, name in enumerate(header.channels))
+    meta = dict(header.raw.get("meta") or {})
+    if header.run is not None:
+        meta["recorded_run"] = header.run.run_id
+    return Recording(
+        path, header.calibration or plain, float(rate_hz), str(header.dtype), {**meta, "recording": path.name}
+    )
+
+
+class PlaybackBoard:
+    """A file in the place of a board; one block task."""
+
+    options_type = PlaybackOptions
+
+    def __init__(self, device: DeviceConfig) -> None:
+        self._options = _options(device)
+        self._path = Path(device.board_argument)
+
+    @staticmethod
+    def check(device: DeviceConfig) -> None:
+        """Raise WrongKeyError where there is no such recording, or it cannot be played as asked."""
+        _options(device)
+        if not device.board_argument:
+            raise WrongKeyError("board", "'playback' needs the recording: playback:PATH")
+        recording = open_recording(Path(device.board_argument))
+        if len(device.tasks) != 1 or device.tasks[0].kind != "blocks":
+            raise WrongKeyError("task", "a recording is played by one task, of kind 'blocks'")
+        task = device.tasks[0]
+        check_rate("task[0].rate_hz", task.rate_hz)
+        if task.rate_hz is not None and task.rate_hz != recording.rate_hz:
+            raise WrongKeyError(
+                "task[0].rate_hz",
+                f"{task.rate_hz:g}: the recording's rate is {recording.rate_hz:g} Hz; leave the key out, and use "
+                f"options.speed to play it faster",
+            )
+        _rows(recording, task)
+
+    def open(self) -> None:
+        """Do nothing: the file is opened by its task."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def blocks(self, task: TaskConfig) -> "PlaybackBlocks":
+        """Open the recording. Raises BoardError where it is gone."""
+        try:
+            recording = open_recording(self._path)
+            return PlaybackBlocks(recording, _rows(recording, task), task, self._options)
+        except WrongKeyError as error:
+            raise BoardError(str(error)) from error
+
+    def readings(self, task: TaskConfig) -> PolledSource:
+        """Refuse: a recording cannot be polled."""
+        raise BoardError(f"{self._path}: a recording cannot be polled (task {task.name!r})")
+
+
+class PlaybackBlocks:
+    """The recording as a clocked task; it waits for whoever reads it, so that nothing is dropped."""
+
+    def __init__(self, recording: Recording, rows: list[int], task: TaskConfig, options: PlaybackOptions) -> None:
+        self.plan = TaskPlan(
+            channels=tuple(recording.channels[row] for row in rows),
+            rate_hz=recording.rate_hz,
+            dtype=recording.dtype,
+            block_samples=task.samples_in_block(recording.rate_hz),
+            board=f"playback of {recording.path.name}",
+            can_wait=True,
+            keeps_time=False,
+            meta=recording.meta,
+        )
+        speed = math.inf if options.speed == "max" else options.speed
+        self._period_ns = 1e9 / recording.rate_hz / speed
+        self._pieces = _blocks_of(recording, rows, self.plan.block_samples, options.loop)
+        self._ready: Piece | None = None
+        self._delivered = 0
+        self._started_ns = 0
+
+    def start(self) -> None:
+        """Start the clock."""
+        self._started_ns = time.perf_counter_ns()
+
+    def stop(self) -> None:
+        """Let go of the file."""
+        self._pieces.close()  # type: ignore[attr-defined]  # a generator
+
+    def read(self, timeout_s: float) -> Buffer | Fault | End | None:
+        """Return the next samples when their time has come. Raises BoardError where the file cannot be read."""
+        asked_ns = time.perf_counter_ns()
+        try:
+            piece = self._ready if self._ready is not None else next(self._pieces, None)
+        except (RawFormatError, OSError) as error:
+            raise BoardError(f"{self.plan.board}: {error}") from error
+        if piece is None:
+            return End.END
+        if isinstance(piece, Fault):
+            self._delivered += piece.lost_samples
+            return piece
+        self._ready = piece
+        due_ns = self._started_ns + math.ceil((self._delivered + piece.shape[1]) * self._period_ns)
+        deadline_ns = asked_ns + round(timeout_s * 1e9)
+        while (now_ns := time.perf_counter_ns()) < due_ns:
+            if now_ns >= deadline_ns:
+                return None
+            time.sleep((min(due_ns, deadline_ns) - now_ns) / 1e9)
+        self._ready = None
+        self._delivered += piece.shape[1]
+        return Buffer(piece, asked_ns, now_ns)
+
+
+def _blocks_of(recording: Recording, rows: list[int], size: int, loop: bool) -> Iterator[Piece]:
+    """Yield the recording in blocks of `size` samples; shorter ones only before a fault and at the end."""
+    rest = np.empty((len(rows), 0), dtype=recording.dtype)
+    while True:
+        is_empty = True
+        for piece in recording.pieces():
+            if isinstance(piece, Fault):
+                if rest.shape[1]:
+                    yield rest
+                rest = rest[:, :0]
+                yield piece
+                continue
+            is_empty = is_empty and not piece.shape[1]
+            rest = np.concatenate([rest, piece[rows]], axis=1) if rest.shape[1] else piece[rows]
+            whole = rest.shape[1] // size * size
+            for first in range(0, whole, size):
+                yield np.ascontiguousarray(rest[:, first : first + size])
+            rest = rest[:, whole:]
+        if not loop or is_empty:
+            break
+    if rest.shape[1]:
+        yield np.ascontiguousarray(rest)
+
+
+def _rows(recording: Recording, task: TaskConfig) -> list[int]:
+    """Return which of the recording's channels the task takes, by name."""
+    names = [channel.name for channel in recording.channels]
+    wanted = [channel.name for channel in task.channel_configs] or names
+    for place, name in enumerate(wanted):
+        if name not in names:
+            raise WrongKeyError(
+                f"task[0].channels[{place}]", f"{name!r} is not in the recording; it has {', '.join(names)}"
+            )
+    return [names.index(name) for name in wanted]
+
+
+def _options(device: DeviceConfig) -> PlaybackOptions:
+    options = msgspec.convert(device.options, PlaybackOptions, strict=True)
+    if options.speed != "max" and not (options.speed > 0 and math.isfinite(options.speed)):
+        raise WrongKeyError("options.speed", f"{options.speed} is no speed: give a number above 0, or 'max'")
+    return options

@@ -1,0 +1,260 @@
+"""`sim`: a simulated DT9806, with a clock of its own that is a little off, late callbacks, and faults on request."""
+
+import math
+import time
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from dtolbus.errors import BoardError
+from dtolbus.records import Channel
+from dtolbus_producer.boards import Buffer, End, Fault, Readout, TaskPlan
+from dtolbus_producer.boards.simchannels import (
+    check_channel,
+    read_back_rate_hz,
+    thermocouple_channel,
+    volts_channel,
+)
+from dtolbus_producer.boards.simsignal import (
+    simulated_codes,
+    simulated_lateness_ns,
+    simulated_temperature,
+)
+from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
+
+MODEL = "DT9806 (simulated)"
+SENSOR_OPEN = 1
+"""`sensor_status` of a thermocouple that is open."""
+
+
+class OpenThermocouple(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A thermocouple that is open for a time."""
+
+    channel: str
+    from_s: float = 0.0
+    """Since the start of the run, s."""
+    to_s: float = math.inf
+
+
+class SimOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The options of a simulated board, `[device.options]`."""
+
+    seed: int = 0
+    speed: float | Literal["max"] = 1.0
+    """How fast a clocked task runs: 1 = its rate, N = N times as fast, `max` = as fast as the journal takes it."""
+    throughput_hz: float = 50_000.0
+    """Highest sum of the channels' rates."""
+    drift_ppm: float = 50.0
+    """How far the board's clock is off its nominal rate."""
+    lateness_ms: float = 60.0
+    """Callbacks are up to so much late."""
+    overrun_at_s: float | None = None
+    """Lose one block after so much time."""
+    lose_device_at_s: float | None = None
+    """Go away after so much time, once."""
+    lost_for_s: float = 2.0
+    """How long the board stays away."""
+    open_thermocouple: OpenThermocouple | None = None
+
+
+class SimBoard:
+    """A DT9806: 16 analogue inputs, 16 bit offset binary, ±10 V at gains 1, 2, 4, 8; one A/D subsystem."""
+
+    options_type = SimOptions
+
+    def __init__(self, device: DeviceConfig) -> None:
+        self._options = _options(device)
+        self._away_until_ns = 0
+        self._may_be_lost = self._options.lose_device_at_s is not None
+
+    @staticmethod
+    def check(device: DeviceConfig) -> None:
+        """Raise WrongKeyError where a DT9806 can never do what is asked."""
+        options = _options(device)
+        kinds = {task.kind for task in device.tasks}
+        if len(device.tasks) > 1:
+            what = "both clocked and polled" if len(kinds) > 1 else "used by two tasks"
+            raise WrongKeyError(
+                "task",
+                f"a DT9806 has one A/D subsystem, which cannot be {what} at a time: give each of "
+                f"{', '.join(repr(task.name) for task in device.tasks)} a device of its own",
+            )
+        for place, task in enumerate(device.tasks):
+            _check_task(f"task[{place}]", task, options)
+
+    def open(self) -> None:
+        """Take the board. Raises BoardError while it is away."""
+        if time.perf_counter_ns() < self._away_until_ns:
+            raise BoardError(f"{MODEL}: the board is not there")
+
+    def close(self) -> None:
+        """Release the board."""
+
+    def blocks(self, task: TaskConfig) -> "SimBlocks":
+        """Set a clocked task up."""
+        return SimBlocks(self, task, self._options)
+
+    def readings(self, task: TaskConfig) -> "SimReadings":
+        """Set a polled task up."""
+        return SimReadings(self, task, self._options)
+
+    def is_lost(self, since_start_s: float) -> Fault | None:
+        """Return the fault when the moment to go away has come; it comes once."""
+        at_s = self._options.lose_device_at_s
+        if not self._may_be_lost or at_s is None or since_start_s < at_s:
+            return None
+        self._may_be_lost = False
+        self._away_until_ns = time.perf_counter_ns() + round(self._options.lost_for_s * 1e9)
+        return Fault("device_lost", f"{MODEL}: the board went away", fatal=True)
+
+
+class SimBlocks:
+    """A clocked task of the simulated board."""
+
+    def __init__(self, board: SimBoard, task: TaskConfig, options: SimOptions) -> None:
+        rate_hz = read_back_rate_hz(task)
+        self.plan = TaskPlan(
+            channels=tuple(volts_channel(channel) for channel in task.channel_configs),
+            rate_hz=rate_hz,
+            dtype="uint16",
+            block_samples=task.samples_in_block(rate_hz),
+            board=MODEL,
+            can_wait=options.speed == "max",
+            keeps_time=options.speed == 1,
+        )
+        speed = math.inf if options.speed == "max" else options.speed
+        self.true_period_ns = 1e9 / (rate_hz * (1 + options.drift_ppm * 1e-6)) / speed
+        self.started_mono_ns = 0
+        """Monotonic instant of sample 0, ns; known once it is started."""
+        self._board = board
+        self._options = options
+        self._next = 0
+        self._buffers = 0
+        self._due_ns = 0
+        self._ready: np.ndarray[tuple[int, ...], np.dtype[np.uint16]] | None = None
+        self._overrun_at = None if options.overrun_at_s is None else round(options.overrun_at_s * rate_hz)
+
+    def start(self) -> None:
+        """Start the clock."""
+        self.started_mono_ns = time.perf_counter_ns()
+
+    def stop(self) -> None:
+        """Stop the clock."""
+
+    def read(self, timeout_s: float) -> Buffer | Fault | End | None:
+        """Return the next buffer once its callback is due."""
+        asked_ns = time.perf_counter_ns()
+        if self._ready is None:
+            fault = self._fault()
+            if fault is not None:
+                return fault
+            self._prepare()
+        deadline_ns = asked_ns + round(timeout_s * 1e9)
+        while (now_ns := time.perf_counter_ns()) < self._due_ns:
+            if now_ns >= deadline_ns:
+                return None
+            time.sleep((min(self._due_ns, deadline_ns) - now_ns) / 1e9)
+        codes, self._ready = self._ready, None
+        assert codes is not None
+        self._next += self.plan.block_samples
+        self._buffers += 1
+        return Buffer(codes, asked_ns, now_ns)
+
+    def _prepare(self) -> None:
+        """Fill the next buffer, and set when its callback comes: when it is full, or later, in order."""
+        end = self._next + self.plan.block_samples
+        full_ns = self.started_mono_ns + math.ceil(end * self.true_period_ns)
+        late_ns = simulated_lateness_ns(self._options.seed, self._buffers, self._options.lateness_ms)
+        self._due_ns = max(self._due_ns, full_ns + (0 if self.plan.can_wait else late_ns))
+        self._ready = np.stack(
+            [
+                simulated_codes(
+                    self._options.seed,
+                    channel.physical or 0,
+                    self._next,
+                    self.plan.block_samples,
+                    rate_hz=self.plan.rate_hz,
+                    gain=channel.gain,
+                )
+                for channel in self.plan.channels
+            ]
+        )
+
+    def _fault(self) -> Fault | None:
+        lost = self._board.is_lost(self._next / self.plan.rate_hz)
+        if lost is not None:
+            return lost
+        if self._overrun_at is not None and self._next >= self._overrun_at:
+            self._overrun_at = None
+            self._next += self.plan.block_samples
+            return Fault("overrun", f"{MODEL}: the board overran its buffers", self.plan.block_samples)
+        return None
+
+
+class SimReadings:
+    """A polled task of the simulated board; thermocouples are given in °C."""
+
+    def __init__(self, board: SimBoard, task: TaskConfig, options: SimOptions) -> None:
+        self.plan = TaskPlan(
+            channels=tuple(
+                volts_channel(channel) if channel.thermocouple is None else thermocouple_channel(channel)
+                for channel in task.channel_configs
+            ),
+            rate_hz=task.rate_hz or 1.0,
+            board=MODEL,
+        )
+        self._board = board
+        self._options = options
+
+    def poll(self, slot: int) -> Readout | Fault | End:
+        """Return each channel's value in this slot."""
+        fault = self._board.is_lost(slot / self.plan.rate_hz)
+        if fault is not None:
+            return fault
+        values = {channel.name: self._value(channel, slot) for channel in self.plan.channels}
+        opened = self._open_channel(slot)
+        if opened not in values:
+            return Readout(values)
+        return Readout({**values, opened: math.nan}, {opened: SENSOR_OPEN})
+
+    def _value(self, channel: Channel, slot: int) -> float:
+        seed, physical, rate_hz = self._options.seed, channel.physical or 0, self.plan.rate_hz
+        if channel.encoding == "float":
+            return simulated_temperature(seed, physical, slot, rate_hz=rate_hz)
+        code = simulated_codes(seed, physical, slot, 1, rate_hz=rate_hz, gain=channel.gain)[0]
+        return float(code) * channel.scale + channel.offset
+
+    def _open_channel(self, slot: int) -> str:
+        broken = self._options.open_thermocouple
+        if broken is None or not broken.from_s <= slot / self.plan.rate_hz < broken.to_s:
+            return ""
+        return broken.channel
+
+
+def _options(device: DeviceConfig) -> SimOptions:
+    options = msgspec.convert(device.options, SimOptions, strict=True)
+    if options.speed != "max" and not (options.speed > 0 and math.isfinite(options.speed)):
+        raise WrongKeyError("options.speed", f"{options.speed} is no speed: give a number above 0, or 'max'")
+    return options
+
+
+def _check_task(key: str, task: TaskConfig, options: SimOptions) -> None:
+    check_rate(f"{key}.rate_hz", task.rate_hz)
+    if not task.channels:
+        raise WrongKeyError(f"{key}.channels", f"the task {task.name!r} has no channels: name at least one")
+    for place, channel in enumerate(task.channel_configs):
+        check_channel(f"{key}.channels[{place}]", channel, task)
+    total_hz = read_back_rate_hz(task) * len(task.channels)
+    if task.kind == "blocks" and total_hz > options.throughput_hz * 1.001:
+        raise WrongKeyError(
+            f"{key}.rate_hz",
+            f"{task.rate_hz:g} Hz on {len(task.channels)} channels are {total_hz:g} samples/s; the board does "
+            f"{options.throughput_hz:g}: at most {options.throughput_hz / len(task.channels):g} Hz (the simulated "
+            f"board does more with options.throughput_hz)",
+        )
+    broken = options.open_thermocouple
+    names = [channel.name for channel in task.channel_configs if channel.thermocouple]
+    if broken is not None and broken.channel not in names:
+        known = ", ".join(names) or "none"
+        raise WrongKeyError("options.open_thermocouple.channel", f"{broken.channel!r}: thermocouples here are {known}")

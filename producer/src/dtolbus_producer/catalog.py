@@ -1,0 +1,60 @@
+"""The runs of a journal as they appear: a run that is known costs nothing more, however many there are."""
+
+import logging
+import time
+from pathlib import Path
+
+from dtolbus.errors import RawFormatError
+from dtolbus.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+_SETTLED_S = 3.0
+"""A folder that changed less than this ago is listed again: file systems stamp changes in steps of up to 2 s."""
+
+
+class Catalog:
+    """Finds the runs of a journal; `discover` gives each once."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._listed: dict[Path, tuple[int, tuple[str, ...]]] = {}
+        self._known: dict[Path, set[str]] = {}
+
+    def discover(self) -> list[RunFolder]:
+        """Return the runs that were not given before, oldest first.
+
+        A folder without a `run.json` is looked at again the next time; one that cannot be read is logged once.
+        """
+        found: list[RunFolder] = []
+        for device in self._entries(self._journal):
+            for task in self._entries(self._journal / device):
+                found += self._new_runs(self._journal / device / task)
+        return sorted(found, key=lambda folder: folder.info.run_id)
+
+    def _new_runs(self, stream: Path) -> list[RunFolder]:
+        known = self._known.setdefault(stream, set())
+        found = []
+        for name in set(self._entries(stream)) - known:
+            try:
+                found.append(RunFolder(stream / name))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except (RawFormatError, OSError) as error:
+                log.warning("run cannot be read", extra={"run": str(stream / name), "cause": str(error)})
+            known.add(name)
+        return found
+
+    def _entries(self, folder: Path) -> tuple[str, ...]:
+        """Return the names in the folder, listed again only when it changed."""
+        try:
+            changed_ns = folder.stat().st_mtime_ns
+            listed_ns, names = self._listed.get(folder, (-1, ()))
+            if changed_ns == listed_ns:
+                return names
+            names = tuple(entry.name for entry in folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        is_settled = abs(time.time_ns() - changed_ns) > _SETTLED_S * 1e9
+        self._listed[folder] = (changed_ns if is_settled else -1, names)
+        return names

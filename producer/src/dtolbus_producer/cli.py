@@ -1,0 +1,94 @@
+"""The command lines `dtolbus-producer`, `dtolbus-gateway` and `dtolbus up`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dtolbus.cli import Command, command, option, parse_pairs, stop_event
+
+_PORT = click.IntRange(1, 65535)
+_SECONDS = click.FloatRange(min=0, min_open=True)
+
+
+class _Group(Command, click.Group):
+    """A command with commands below it."""
+
+
+def _add(group: click.Command, made: click.Command) -> None:
+    assert isinstance(group, click.Group)
+    group.add_command(made)
+
+
+@click.group(
+    "dtolbus-producer", cls=_Group, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="dtolbus-producer")
+def producer() -> None:
+    """Drive the boards and write the journal."""
+
+
+@command("run")
+@option("--config", type=click.Path(path_type=Path), required=True, help="dtolbus.toml.")
+@option("--device", help="Acquire this device only.  [default: all, a process for each]")
+@option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: the config's]")
+@option("--duration", "duration_s", type=_SECONDS, help="Seconds after which every task ends, at its exact sample.")
+def run(config: Path, device: str | None, data: Path | None, duration_s: float | None) -> int:
+    """Acquire until the tasks end, or Ctrl-C."""
+    from dtolbus_producer.producing import run_producer  # noqa: PLC0415  # numpy is heavy; --help does without
+
+    return run_producer(config, device, data, duration_s, stop_event())
+
+
+@click.group(
+    "dtolbus-gateway", cls=_Group, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="dtolbus-producer")
+def gateway() -> None:
+    """Publish a journal and serve what was before."""
+
+
+@command("serve")
+@click.argument("data", type=click.Path(path_type=Path), metavar="DIR")
+@option("--host", default="127.0.0.1", help="Address to bind; others than the loopback need keys.")
+@option("--pub-port", type=_PORT, default=5601, help="Port of the live records.")
+@option("--catchup-port", type=_PORT, default=5602, help="Port where what was before is fetched.")
+def serve(data: Path, host: str, pub_port: int, catchup_port: int) -> None:
+    """Serve the data folder DIR until Ctrl-C."""
+    from dtolbus_producer.gateway import serve as serve_folder  # noqa: PLC0415  # as above
+
+    serve_folder(data, host=host, pub_port=pub_port, catchup_port=catchup_port, stop=stop_event())
+
+
+_add(producer, run)
+_add(gateway, serve)
+
+
+@command("up")
+@option("--config", type=click.Path(path_type=Path), help="dtolbus.toml; without it two simulated boards run.")
+@option("--board", help="sim, or playback:PATH.")
+@option("--speed", help="How fast a recording or the simulation runs: a factor, or max.")
+@option("--rate", "rate_hz", type=_SECONDS, help="Samples a second and channel of the simulated board.")
+@option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./data]")
+@option("--duration", "duration_s", type=_SECONDS, help="Seconds after which the boards stop.  [default: until Ctrl-C]")
+@option("--sinks", help="Comma-separated: parquet,sqlite,postgres,csv,jsonl.  [default: all but postgres]")
+@option(
+    "--blocks",
+    type=click.Choice(["summary", "samples", "both"]),
+    help="What SQLite and Postgres store of a block.  [default: summary]",
+)
+@option("--dsn", help="postgresql://user@host/database: adds the sink postgres; better in DTOLBUS_DSN.")
+@option("--pub-port", type=_PORT, help="Port of the live records.  [default: 5601]")
+@option("--catchup-port", type=_PORT, help="Port of the catch-up.  [default: 5602]")
+@option("--meta", multiple=True, metavar="KEY=VALUE", help="Run metadata, e.g. operator=Ada; repeatable.")
+def up(meta: tuple[str, ...], duration_s: float | None, **options: Any) -> int:
+    """Run the whole stack on this machine: boards, journal, bus and sinks; then verify that nothing is missing.
+
+    Exit 0 when every sink is complete.
+    """
+    from dtolbus_producer.plan import UpOptions, resolve  # noqa: PLC0415  # as above
+    from dtolbus_producer.stack import run_up  # noqa: PLC0415  # as above
+
+    pairs = parse_pairs(meta, "--meta")
+    config = resolve(UpOptions(meta=pairs, duration_s=duration_s, **options))
+    return run_up(config, duration_s, stop_event())

@@ -1,0 +1,301 @@
+"""`dtolbus.toml`: the whole stack of one machine, typed and strict."""
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from dtolbus.errors import UsageError
+from dtolbus_producer.boards import board_class
+from dtolbus_producer.configkeys import key_problem
+from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError
+
+SinkKind = Literal["parquet", "sqlite", "postgres", "csv", "jsonl"]
+BlocksMode = Literal["skip", "summary", "samples", "both"]
+
+DEFAULT_SINKS = ("parquet", "sqlite", "csv", "jsonl")
+_SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
+_READINGS_ONLY = {"csv", "jsonl"}
+_HIGHEST_PORT = 65_535
+_SIM_THROUGHPUT_HZ = 50_000
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[gateway]`: where the bus is served."""
+
+    host: str = "127.0.0.1"
+    pub_port: int = 5601
+    catchup_port: int = 5602
+
+
+class JournalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[journal]`: how the journal is written."""
+
+    sync_ms: float = 20.0
+    """Records are made durable together every so often, ms; 0: each by itself."""
+    segment_mb: float = 256.0
+    """A file of the journal is closed at this size, MiB …"""
+    segment_s: float = 3600.0
+    """… or at this age, s."""
+    queue_s: float = 5.0
+    """How long the disk may stall before samples are lost (and an overrun event tells which), s."""
+
+
+class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`[[sink]]`: one worker."""
+
+    kind: SinkKind
+    name: str = ""
+    """How the bus knows it; the kind where it is not given."""
+    blocks: BlocksMode | None = None
+    """What is stored of a block; None: the kind's own way."""
+    dsn: str | None = None
+    """Postgres: where the database is."""
+    path: str | None = None
+    """Files: where they are written; None: in the data folder."""
+    topics: tuple[str, ...] | None = None
+    """Topics that it takes (`block/`, `reading/sim1/`); None: the kind's own."""
+    options: dict[str, Any] = {}
+    """Further arguments of its worker's command line, `[sink.options]`."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The whole file."""
+
+    data: str = "data"
+    """The data folder."""
+    run: dict[str, Any] = {}
+    """Run metadata, free keys: operator, specimen, sensor serials, calibration dates."""
+    devices: tuple[DeviceConfig, ...] = msgspec.field(default=(), name="device")
+    gateway: GatewayConfig = GatewayConfig()
+    journal: JournalConfig = JournalConfig()
+    sinks: tuple[SinkConfig, ...] = msgspec.field(default=(), name="sink")
+
+    def device(self, name: str) -> DeviceConfig:
+        """Return the device of that name. Raises UsageError where there is none."""
+        for device in self.devices:
+            if device.name == name:
+                return device
+        raise UsageError(f"there is no device {name!r}; the config has {_listed(d.name for d in self.devices)}")
+
+
+def load_config(path: Path) -> Config:
+    """Return the configuration in a file: TOML, or JSON as `dump_config` writes it.
+
+    Raises UsageError, which names file, key, value and what is allowed.
+    """
+    try:
+        data = path.read_bytes()
+        raw = msgspec.json.decode(data) if path.suffix == ".json" else tomllib.loads(data.decode())
+    except OSError as error:
+        raise UsageError(f"{path}: the config cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
+        raise UsageError(f"{path}: not a {path.suffix.lstrip('.') or 'TOML'} file: {error}") from error
+    return config_from(raw, str(path))
+
+
+def dump_config(config: Config) -> bytes:
+    """Return the configuration as JSON, for `load_config` in another process."""
+    return msgspec.json.format(msgspec.json.encode(config))
+
+
+def config_from(raw: object, source: str = "config") -> Config:
+    """Return the configuration that plain data describe, checked. Raises UsageError beginning with `source`."""
+    problem = key_problem(raw, Config)
+    if problem is not None:
+        raise UsageError(f"{source}: {problem}")
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source}: {error}") from error
+    return checked(config, source)
+
+
+def checked(config: Config, source: str = "config") -> Config:
+    """Return the configuration with its sinks named. Raises UsageError where something in it cannot be."""
+    config = msgspec.structs.replace(
+        config, sinks=tuple(msgspec.structs.replace(sink, name=sink.name or sink.kind) for sink in config.sinks)
+    )
+    try:
+        _check_numbers(config)
+        if not config.devices:
+            raise WrongKeyError("device", "no device is configured: add a [[device]]")
+        _check_unique("device", (device.name for device in config.devices))
+        _check_unique("sink", (sink.name for sink in config.sinks))
+    except WrongKeyError as error:
+        raise UsageError(f"{source}: {error}") from error
+    for place, device in enumerate(config.devices):
+        _check_device(f"device[{place}]", device, source)
+    for place, sink in enumerate(config.sinks):
+        _check_sink(f"{source}: sink[{place}]", sink)
+    return config
+
+
+def default_config(
+    board: str = "sim",
+    *,
+    rate_hz: float | None = None,
+    speed: float | Literal["max"] | None = None,
+    duration_s: float | None = None,
+    sinks: Iterable[str] = DEFAULT_SINKS,
+    blocks: BlocksMode | None = None,
+    dsn: str | None = None,
+    data: str = "data",
+    pub_port: int = 5601,
+    catchup_port: int = 5602,
+    meta: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return what `dtolbus up` runs without a file. Raises UsageError where an option cannot be.
+
+    `sim`: device `sim0` with the block task `vibration` (4 channels, 10 kHz) and `sim1` with the polled task
+    `temperature` (3 thermocouples, 5 Hz). `playback:PATH`: one block task named like the file. `rate_hz` is the block
+    task's; `blocks` is for the sinks that store blocks in more than one way.
+    """
+    if DeviceConfig("", board).board_kind == "playback":
+        devices = _playback_devices(board, rate_hz, speed, duration_s)
+    else:
+        devices = _sim_devices(board, rate_hz, speed, duration_s)
+    config = Config(
+        data=data,
+        run=dict(meta or {}),
+        devices=devices,
+        gateway=GatewayConfig(pub_port=pub_port, catchup_port=catchup_port),
+        sinks=tuple(default_sink(kind, blocks=blocks, dsn=dsn) for kind in sinks),
+    )
+    return checked(config, "options")
+
+
+def default_sink(kind: str, *, blocks: BlocksMode | None = None, dsn: str | None = None) -> SinkConfig:
+    """Return the sink as `up` runs it; CSV and JSONL take readings only. Raises UsageError for an unknown kind."""
+    if kind not in _SINK_KINDS:
+        raise UsageError(f"there is no sink {kind!r}; there are {', '.join(_SINK_KINDS)}")
+    if kind in _READINGS_ONLY:
+        return SinkConfig(kind=kind, name=kind, topics=("reading/",))  # type: ignore[arg-type]  # checked above
+    mode = blocks if kind in ("sqlite", "postgres") else None
+    return SinkConfig(kind=kind, name=kind, blocks=mode, dsn=dsn if kind == "postgres" else None)  # type: ignore[arg-type]  # checked above
+
+
+def with_duration(config: Config, duration_s: float) -> Config:
+    """Return the configuration with every task ending by itself after `duration_s`, or sooner where it did."""
+
+    def ends(task: TaskConfig) -> TaskConfig:
+        if task.samples is not None:
+            return task
+        return msgspec.structs.replace(task, duration_s=min(duration_s, task.duration_s or math.inf))
+
+    devices = tuple(
+        msgspec.structs.replace(device, tasks=tuple(ends(task) for task in device.tasks)) for device in config.devices
+    )
+    return checked(msgspec.structs.replace(config, devices=devices), "--duration")
+
+
+def _sim_devices(
+    board: str, rate_hz: float | None, speed: float | str | None, duration_s: float | None
+) -> tuple[DeviceConfig, ...]:
+    options: dict[str, Any] = {} if speed is None else {"speed": speed}
+    inputs = tuple(ChannelConfig(f"ai{n}", physical=n) for n in range(4))
+    block_rate_hz = 10_000.0 if rate_hz is None else rate_hz
+    if block_rate_hz * len(inputs) > _SIM_THROUGHPUT_HZ:
+        options["throughput_hz"] = block_rate_hz * len(inputs)
+    vibration = TaskConfig("vibration", rate_hz=block_rate_hz, channels=inputs, duration_s=duration_s)
+    sensors = tuple(ChannelConfig(f"tc{n}", physical=n, thermocouple="K") for n in range(3))
+    temperature = TaskConfig("temperature", "readings", rate_hz=5.0, channels=sensors, duration_s=duration_s)
+    return (
+        DeviceConfig("sim0", board, options, (vibration,)),
+        DeviceConfig("sim1", board, {}, (temperature,)),
+    )
+
+
+def _playback_devices(
+    board: str, rate_hz: float | None, speed: float | str | None, duration_s: float | None
+) -> tuple[DeviceConfig, ...]:
+    name = Path(board.partition(":")[2]).stem or "recording"
+    task = TaskConfig(name, rate_hz=rate_hz, duration_s=duration_s)
+    return (DeviceConfig("playback", board, {} if speed is None else {"speed": speed}, (task,)),)
+
+
+def _check_numbers(config: Config) -> None:
+    gateway, journal = config.gateway, config.journal
+    for key, port in (("pub_port", gateway.pub_port), ("catchup_port", gateway.catchup_port)):
+        if not 0 <= port <= _HIGHEST_PORT:
+            raise WrongKeyError(f"gateway.{key}", f"{port}: a port is 1 to {_HIGHEST_PORT}, or 0 for any free one")
+    if gateway.pub_port == gateway.catchup_port != 0:
+        raise WrongKeyError("gateway.catchup_port", f"{gateway.catchup_port} is pub_port too: give each its own")
+    for key, value, least in (
+        ("sync_ms", journal.sync_ms, 0.0),
+        ("segment_mb", journal.segment_mb, 0.001),
+        ("segment_s", journal.segment_s, 0.01),
+        ("queue_s", journal.queue_s, 0.01),
+    ):
+        if not (value >= least and math.isfinite(value)):
+            raise WrongKeyError(f"journal.{key}", f"{value:g}: give a number of at least {least:g}")
+
+
+def _check_unique(what: str, names: Iterable[str]) -> None:
+    seen: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if not name:
+            raise WrongKeyError(f"{what}[{place}].name", "'' is no name: give one")
+        before = seen.setdefault(name, place)
+        if before != place:
+            raise WrongKeyError(f"{what}[{place}].name", f"{name!r} is the name of {what}[{before}] too: rename one")
+
+
+def _check_device(key: str, device: DeviceConfig, source: str) -> None:
+    try:
+        if not device.tasks:
+            raise WrongKeyError("task", f"the device {device.name!r} has no task: add a [[device.task]]")
+        _check_unique("task", (task.name for task in device.tasks))
+        for place, task in enumerate(device.tasks):
+            _check_task(f"task[{place}]", task)
+        kind = board_class(device.board_kind)
+        problem = key_problem(device.options, kind.options_type)
+        if problem is not None:
+            _wrong(source, f"{key}.options.{problem}")
+        kind.check(device)
+    except WrongKeyError as error:
+        raise UsageError(f"{source}: {key}.{error}") from error
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{source}: {key}.options: {error}") from error
+
+
+def _check_task(key: str, task: TaskConfig) -> None:
+    _check_unique(f"{key}.channels", (channel.name for channel in task.channel_configs))
+    for name, value in (
+        ("rate_hz", task.rate_hz),
+        ("block_samples", task.block_samples),
+        ("block_s", task.block_s),
+        ("samples", task.samples),
+        ("duration_s", task.duration_s),
+    ):
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise WrongKeyError(f"{key}.{name}", f"{value:g}: give a number above 0")
+    if task.block_samples is not None and task.block_s is not None:
+        raise WrongKeyError(f"{key}.block_s", "give block_samples or block_s, not both")
+    if task.samples is not None and task.duration_s is not None:
+        raise WrongKeyError(f"{key}.duration_s", "give samples or duration_s, not both")
+    if task.kind == "readings" and (task.block_samples or task.block_s):
+        raise WrongKeyError(
+            f"{key}.block_samples", f"the task {task.name!r} is polled, and has no blocks: leave it out"
+        )
+
+
+def _check_sink(where: str, sink: SinkConfig) -> None:
+    if sink.kind == "postgres" and not sink.dsn:
+        _wrong(where, "dsn: a postgres sink needs one, such as 'postgresql://user@host/database'")
+    if sink.kind != "postgres" and sink.dsn:
+        _wrong(where, f"dsn: a {sink.kind} sink has none; leave it out")
+    if sink.blocks == "skip" and sink.kind not in _READINGS_ONLY:
+        _wrong(where, f"blocks = 'skip': a {sink.kind} sink takes 'summary', 'samples', 'both'; set topics instead")
+
+
+def _wrong(where: str, message: str) -> NoReturn:
+    separator = "." if where.endswith("]") else ": "
+    raise UsageError(f"{where}{separator}{message}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

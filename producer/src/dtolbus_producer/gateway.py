@@ -1,0 +1,144 @@
+"""The gateway: publishes the journal of one data folder and serves what was before. One thread, one loop."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from dtolbus.errors import CannotStartError, WireError
+from dtolbus.records import RunStatus
+from dtolbus.wire import MAX_HEADER_BYTES, Ack, Fetch, Frame, Hello, Message, Refused, Welcome, decode, encode
+from dtolbus_producer.locking import locked
+from dtolbus_producer.recovery import recover_run
+from dtolbus_producer.registry import Registry
+from dtolbus_producer.serving import FETCH_RECORDS, ClientGoneError, FetchService
+from dtolbus_producer.sockets import GatewaySockets, Request
+from dtolbus_producer.tailing import HEARTBEAT_S, JournalTail
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = ".gateway.lock"
+_RUNNING_WAIT_S = 0.001
+_IDLE_WAIT_S = 0.02
+_REQUESTS = 64
+"""Requests answered before publishing goes on."""
+_WELCOME_RUNS = 200
+_LONGEST_NAME = 100
+_CAUSES = 256
+
+
+def serve(data: Path, *, host: str, pub_port: int, catchup_port: int, stop: threading.Event) -> None:
+    """Serve the journal in `data` until `stop` is set.
+
+    Raises CannotStartError: a port in use, an address that needs keys, a folder that has a gateway already.
+    """
+    if not data.is_dir():
+        raise CannotStartError(f"there is no data folder {data}: start a producer first, or name another")
+    with locked(data / LOCK_FILE, f"{data} has a gateway already: stop it, or use that one"):
+        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port))
+        log.info("serving", extra={"data": str(data), "pub_port": pub_port, "catchup_port": catchup_port})
+        try:
+            while not stop.is_set():
+                gateway.turn()
+        finally:
+            gateway.close()
+
+
+class Gateway:
+    """Journal tail, catch-up service and registry around two sockets."""
+
+    def __init__(self, data: Path, sockets: GatewaySockets) -> None:
+        self._sockets = sockets
+        self._tail = JournalTail(data / "journal", recover_run)
+        self._fetches = FetchService(self._tail.held)
+        self._registry = Registry(data)
+        self.malformed: Counter[tuple[str, str]] = Counter()
+        """Messages that could not be read, by peer and cause."""
+
+    def turn(self) -> None:
+        """Publish what is new, answer requests, serve a slice; waits briefly where there is nothing to do."""
+        for message in self._tail.step(time.monotonic()):
+            self._sockets.publish(encode(message))
+        self._sockets.wait(self._wait_s())
+        for _ in range(_REQUESTS):
+            request = self._sockets.receive()
+            if request is None:
+                break
+            self._take(request)
+        self._fetches.serve(self._sockets.send)
+        self._registry.write_changed()
+
+    def close(self) -> None:
+        """Say how far each run is a last time, write the registrations, close everything."""
+        for heartbeat in self._tail.last_words():
+            self._sockets.publish(encode(heartbeat))
+        self._fetches.close()
+        self._tail.close()
+        self._registry.close()
+        self._sockets.close()
+
+    def _wait_s(self) -> float:
+        if self._tail.has_more or self._fetches.is_busy:
+            return 0.0
+        return _RUNNING_WAIT_S if self._tail.is_running else _IDLE_WAIT_S
+
+    def _take(self, request: Request) -> None:
+        try:
+            message = decode(request.frames)
+        except WireError as error:
+            self._count(request.address, str(error))
+            self._send(request.client, encode(Refused(str(error))))
+            return
+        for frames in self._answers(request.client, message):
+            self._send(request.client, frames)
+
+    def _answers(self, client: bytes, message: Message) -> Iterator[list[Frame]]:
+        """Take a message and yield what to answer at once."""
+        match message:
+            case Hello():
+                if len(message.worker) > _LONGEST_NAME:
+                    yield encode(Refused(f"a worker's name has at most {_LONGEST_NAME} characters"))
+                    return
+                self._registry.hello(message)
+                yield from welcomes(self._tail.statuses())
+            case Fetch():
+                refusal = self._fetches.ask(client, message)
+                if refusal is not None:
+                    yield encode(refusal)
+            case Ack():
+                self._registry.ack(message)
+            case _:
+                yield encode(Refused(f"a {type(message).__name__} is nothing that a gateway is asked"))
+
+    def _send(self, client: bytes, frames: list[Frame]) -> None:
+        try:
+            if not self._sockets.send(client, frames):
+                log.debug("answer dropped: the client takes nothing")
+        except ClientGoneError:
+            log.debug("answer dropped: the client is gone")
+
+    def _count(self, address: str, cause: str) -> None:
+        key = (address, cause[:60])
+        if key not in self.malformed and len(self.malformed) >= _CAUSES:
+            key = ("others", "others")
+        self.malformed[key] += 1
+        if self.malformed[key] == 1:
+            log.warning("message dropped", extra={"from": key[0], "cause": cause})
+
+
+def welcomes(runs: list[RunStatus]) -> Iterator[list[Frame]]:
+    """Yield the Welcome for the runs; as several where one message would be too large for its header."""
+    for start in range(0, max(1, len(runs)), _WELCOME_RUNS):
+        yield from _fitting(runs[start : start + _WELCOME_RUNS])
+
+
+def _fitting(runs: list[RunStatus]) -> Iterator[list[Frame]]:
+    frames = encode(Welcome(tuple(runs), FETCH_RECORDS, HEARTBEAT_S))
+    if len(frames[1]) <= MAX_HEADER_BYTES or len(runs) < 2:
+        yield frames
+        return
+    middle = len(runs) // 2
+    yield from _fitting(runs[:middle])
+    yield from _fitting(runs[middle:])

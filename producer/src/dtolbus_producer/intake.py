@@ -1,0 +1,151 @@
+"""Between a board's thread and the disk: a bounded queue, and the thread that journals what comes out of it."""
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from dtolbus.errors import DtolbusError
+from dtolbus.records import DaqEvent, Record, RunEnd, RunInfo
+from dtolbus_producer.journal import RunWriter
+
+log = logging.getLogger(__name__)
+
+MakeRecord = Callable[[int], Record]
+"""Gives the record, told its index."""
+
+_WAIT_S = 0.1
+
+
+class Intake:
+    """Takes one run's records; its thread makes the journal and writes them. Used by one thread, the board's.
+
+    A board that cannot wait `offer`s: what finds the queue full is lost, and an overrun event in its place tells which
+    samples. What goes wrong with the journal is raised by the next call.
+    """
+
+    def __init__(
+        self, info: RunInfo, utc_offset_ns: int, open_writer: Callable[[RunInfo], RunWriter], size: int
+    ) -> None:
+        self._info = info
+        self._utc_offset_ns = utc_offset_ns
+        self._open_writer = open_writer
+        self._queue: queue.Queue[MakeRecord | None] = queue.Queue(maxsize=size)
+        self._held: deque[MakeRecord] = deque()
+        self._lost = (0, 0)
+        self._end: RunEnd = "interrupted"
+        self._error: DtolbusError | None = None
+        self._is_drained = False
+        self._thread = threading.Thread(target=self._write_all, name=f"journal {info.device}/{info.task}", daemon=True)
+        self._thread.start()
+
+    def offer(self, make: MakeRecord, first_sample: int, count: int) -> None:
+        """Queue a record of samples [first_sample, first_sample + count), or note them as lost; never waits."""
+        self._raise_error()
+        if self._queue.full():
+            start, lost = self._lost
+            self._lost = (start, lost + count) if lost else (first_sample, count)
+            return
+        self._hold_loss()
+        self._held.append(make)
+        self._flush()
+        if self._held and self._held[-1] is make:
+            self._held.pop()
+            self._lost = (first_sample, count)
+
+    def put(self, make: MakeRecord) -> None:
+        """Queue a record, waiting for room."""
+        self._hold_loss()
+        self._held.append(make)
+        while self._held:
+            self._raise_error()
+            try:
+                self._queue.put(self._held[0], timeout=_WAIT_S)
+            except queue.Full:
+                continue
+            self._held.popleft()
+
+    def event(self, kind: str, message: str, sample_index: int, lost_samples: int = 0) -> None:
+        """Queue an event, here and now; never waits. Where there is no room it comes before the next record."""
+        self._raise_error()
+        self._hold_loss()
+        self._held.append(self._event_maker(kind, message, sample_index, lost_samples))
+        self._flush()
+
+    def finish(self, end: RunEnd) -> None:
+        """Write everything and close the run. Raises what went wrong with the journal."""
+        self._hold_loss()
+        self._end = end
+        while self._held and self._error is None:
+            try:
+                self._queue.put(self._held[0], timeout=_WAIT_S)
+            except queue.Full:
+                continue
+            self._held.popleft()
+        self._queue.put(None)
+        self._thread.join()
+        self._raise_error()
+
+    def _hold_loss(self) -> None:
+        first_sample, lost = self._lost
+        if lost:
+            self._lost = (0, 0)
+            message = f"the journal stalled: samples {first_sample} to {first_sample + lost} were not stored"
+            log.warning("overrun", extra={"run": self._info.run_id, "first_sample": first_sample, "samples": lost})
+            self._held.append(self._event_maker("overrun", message, first_sample, lost))
+
+    def _flush(self) -> None:
+        while self._held:
+            try:
+                self._queue.put_nowait(self._held[0])
+            except queue.Full:
+                return
+            self._held.popleft()
+
+    def _event_maker(self, kind: str, message: str, sample_index: int, lost_samples: int) -> MakeRecord:
+        t_mono_ns = time.perf_counter_ns()
+
+        def make(index: int) -> DaqEvent:
+            return DaqEvent(
+                device=self._info.device,
+                task=self._info.task,
+                run_id=self._info.run_id,
+                record_index=index,
+                kind=kind,
+                message=message,
+                sample_index=sample_index,
+                lost_samples=lost_samples,
+                t_mono_ns=t_mono_ns,
+                t_utc_ns=t_mono_ns + self._utc_offset_ns,
+            )
+
+        return make
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _write_all(self) -> None:
+        try:
+            self._write_until_end()
+        except DtolbusError as error:
+            self._error = error
+        except Exception as error:
+            log.exception("the journal's thread ends")
+            self._error = DtolbusError(f"the journal's thread ended: {error!r}; this is a fault of dtolbus")
+        while not self._is_drained:  # so that the board's thread never waits for room
+            self._is_drained = self._queue.get() is None
+
+    def _write_until_end(self) -> None:
+        writer = self._open_writer(self._info)
+        try:
+            while (make := self._queue.get()) is not None:
+                writer.append(make(writer.next_index))
+            self._is_drained = True
+        except BaseException:
+            self._end = "interrupted"
+            raise
+        finally:
+            writer.close(self._end)

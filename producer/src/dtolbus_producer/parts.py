@@ -1,0 +1,149 @@
+"""The parts of a stack: which child processes there are, and how each is called."""
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from dtolbus import files
+from dtolbus.topics import quote
+from dtolbus.wire import Hello, encode
+from dtolbus_producer.children import Child, ChildSpec
+from dtolbus_producer.config import Config, GatewayConfig, dump_config
+from dtolbus_producer.plan import place_of, worker_arguments
+
+_PROBE_S = 0.2
+_SHORTEST_RUN_S = 0.05
+
+
+class Parts:
+    """The child processes of one data folder, none of them started; `data` is made where it is missing."""
+
+    def __init__(self, config: Config, data: Path, *, dsn: str | None = None, duration_s: float | None = None) -> None:
+        self.logs = data / "logs"
+        for folder in (self.logs, data / "journal"):
+            files.make_folder(folder)
+        path = self.logs / "config.json"
+        files.replace(path, dump_config(msgspec.structs.replace(config, sinks=())))
+        served = config.gateway
+        self.gateway = self._child(
+            "gateway",
+            _always(
+                [
+                    *("dtolbus_producer", "gateway", "serve", str(data), "--host", served.host),
+                    *("--pub-port", str(served.pub_port), "--catchup-port", str(served.catchup_port)),
+                ]
+            ),
+        )
+        self.sinks = {
+            sink.name: self._child(
+                f"sink-{quote(sink.name)}",
+                _always(worker_arguments(sink, config, data)),
+                {"DTOLBUS_DSN": dsn} if sink.kind == "postgres" and dsn is not None else {},
+            )
+            for sink in config.sinks
+        }
+        """By the sink's name."""
+        self.acquisitions = acquisition_children(config, data, path, self.logs, duration_s)
+        """By the device's name."""
+
+    def all(self) -> list[Child]:
+        """Return all of them."""
+        return [self.gateway, *self.sinks.values(), *self.acquisitions.values()]
+
+    def _child(
+        self, name: str, arguments: Callable[[], Sequence[str]], environment: dict[str, str] | None = None
+    ) -> Child:
+        return Child(ChildSpec(name, arguments, environment or {}), self.logs)
+
+
+def acquisition_children(
+    config: Config, data: Path, config_path: Path, logs: Path, duration_s: float | None
+) -> dict[str, Child]:
+    """Return a child for each device; one that is started again has only what is left of the duration."""
+    return {
+        device.name: Child(
+            ChildSpec(
+                f"acquisition-{quote(device.name)}",
+                _Acquisition(
+                    [
+                        *("dtolbus_producer", "producer", "run", "--config", str(config_path)),
+                        *("--device", device.name, "--data", str(data)),
+                    ],
+                    duration_s,
+                ),
+                ends_by_itself=True,
+            ),
+            logs,
+        )
+        for device in config.devices
+    }
+
+
+class _Acquisition:
+    """The arguments of an acquisition at each of its starts."""
+
+    def __init__(self, arguments: Sequence[str], duration_s: float | None) -> None:
+        self._arguments = arguments
+        self._duration_s = duration_s
+        self._first_at: float | None = None
+
+    def __call__(self) -> Sequence[str] | None:
+        if self._duration_s is None:
+            return self._arguments
+        now = time.monotonic()
+        if self._first_at is None:
+            self._first_at = now
+        left_s = self._duration_s - (now - self._first_at)
+        return None if left_s < _SHORTEST_RUN_S else [*self._arguments, "--duration", f"{left_s:.9g}"]
+
+
+def first_screen(config: Config, data: Path) -> list[str]:
+    """Return what runs and where the data goes."""
+    devices = [
+        f"{device.name} ({device.board}): {', '.join(f'{task.name} ({task.kind})' for task in device.tasks)}"
+        for device in config.devices
+    ]
+    sinks = [f"{sink.name} → {place_of(sink, data)}" for sink in config.sinks]
+    served = config.gateway
+    return [
+        f"boards   {'; '.join(devices)}",
+        f"journal  {data / 'journal'}",
+        f"sinks    {'; '.join(sinks)}",
+        f"bus      tcp://{served.host}:{served.pub_port}, catch-up :{served.catchup_port}; logs in {data / 'logs'}; "
+        f"Ctrl-C ends, drains and verifies",
+    ]
+
+
+def with_ports(gateway: GatewayConfig) -> GatewayConfig:
+    """Return the gateway's configuration with free ports in the place of 0."""
+    with ExitStack() as held:
+        free = []
+        for _ in range(2):
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            free.append(probe.getsockname()[1])
+    return msgspec.structs.replace(
+        gateway, pub_port=gateway.pub_port or free[0], catchup_port=gateway.catchup_port or free[1]
+    )
+
+
+def gateway_answers(gateway: GatewayConfig) -> bool:
+    """Return whether the gateway answers a Hello."""
+    context = zmq.Context()
+    dealer = context.socket(zmq.DEALER)
+    try:
+        dealer.connect(f"tcp://{gateway.host}:{gateway.catchup_port}")
+        dealer.send_multipart(encode(Hello(worker="")), zmq.NOBLOCK)
+        return bool(dealer.poll(round(_PROBE_S * 1000)))
+    finally:
+        dealer.close(linger=0)
+        context.term()
+
+
+def _always(arguments: Sequence[str]) -> Callable[[], Sequence[str]]:
+    return lambda: arguments

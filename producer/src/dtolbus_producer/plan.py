@@ -1,0 +1,162 @@
+"""What `dtolbus up` is asked to run, worked out from its options before anything is started."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+
+from dtolbus.errors import CannotStartError, UsageError
+from dtolbus_producer.config import (
+    DEFAULT_SINKS,
+    BlocksMode,
+    Config,
+    SinkConfig,
+    checked,
+    default_config,
+    default_sink,
+    load_config,
+    with_duration,
+)
+from dtolbus_producer.postgres_embedded import EMBEDDED
+
+SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
+_PLACES = {"parquet": "parquet", "sqlite": "dtolbus.sqlite", "csv": "csv", "jsonl": "jsonl"}
+_CHOOSES_BLOCKS = {"sqlite", "postgres"}
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """The options of `dtolbus up`; None where not given."""
+
+    config: Path | None = None
+    board: str | None = None
+    speed: str | None = None
+    rate_hz: float | None = None
+    data: Path | None = None
+    duration_s: float | None = None
+    sinks: str | None = None
+    blocks: BlocksMode | None = None
+    dsn: str | None = None
+    pub_port: int | None = None
+    catchup_port: int | None = None
+    meta: Mapping[str, str] | None = None
+
+
+def resolve(options: UpOptions) -> Config:
+    """Return the configuration to run. Raises UsageError for options that cannot be, or not together."""
+    sinks = _sink_kinds(options)
+    if options.config is None:
+        board = options.board or "sim"
+        if options.rate_hz is not None and board.startswith("playback"):
+            raise UsageError("--rate: a recording has its own rate; --speed plays it faster or slower")
+        config = default_config(
+            board,
+            rate_hz=options.rate_hz,
+            speed=_speed(options.speed),
+            sinks=(),
+            meta=options.meta,
+        )
+    else:
+        _refuse_beside_config(options)
+        config = load_config(options.config)
+        config = msgspec.structs.replace(config, run={**config.run, **(options.meta or {})})
+    if sinks is not None or not config.sinks:
+        chosen = tuple(_sink(kind, options) for kind in sinks or DEFAULT_SINKS)
+        config = msgspec.structs.replace(config, sinks=chosen)
+    gateway = config.gateway
+    gateway = msgspec.structs.replace(
+        gateway,
+        pub_port=options.pub_port or gateway.pub_port,
+        catchup_port=options.catchup_port or gateway.catchup_port,
+    )
+    data = config.data if options.data is None else str(options.data)
+    config = checked(msgspec.structs.replace(config, gateway=gateway, data=data), "options")
+    return config if options.duration_s is None else with_duration(config, options.duration_s)
+
+
+def _sink_kinds(options: UpOptions) -> list[str] | None:
+    """Return the kinds that were asked for; None where the config's, or the usual ones, are meant."""
+    if options.sinks is None:
+        return [*DEFAULT_SINKS, "postgres"] if options.dsn is not None and options.config is None else None
+    kinds = [kind.strip() for kind in options.sinks.split(",") if kind.strip()]
+    for kind in kinds:
+        if kind not in SINK_KINDS:
+            nearest = difflib.get_close_matches(kind, SINK_KINDS, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(SINK_KINDS)}"
+            raise UsageError(f"--sinks: there is no sink {kind!r}; {hint}")
+    if not kinds:
+        raise UsageError(f"--sinks names none; there are {', '.join(SINK_KINDS)}")
+    return list(dict.fromkeys(kinds))
+
+
+def _sink(kind: str, options: UpOptions) -> SinkConfig:
+    return default_sink(kind, blocks=options.blocks, dsn=options.dsn or EMBEDDED)
+
+
+def _speed(text: str | None) -> float | Literal["max"] | None:
+    if text is None or text == "max":
+        return cast('Literal["max"] | None', text)
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not (speed > 0 and math.isfinite(speed)):
+        raise UsageError(f"--speed {text}: give a number above 0, or max")
+    return speed
+
+
+def _refuse_beside_config(options: UpOptions) -> None:
+    for option, value in (("--board", options.board), ("--speed", options.speed), ("--rate", options.rate_hz)):
+        if value is not None:
+            raise UsageError(f"{option} and --config: the config says what runs; leave one of them out")
+    if options.blocks is not None and options.sinks is None:
+        raise UsageError("--blocks and --config: set blocks in the config's [[sink]], or give --sinks too")
+
+
+def place_of(sink: SinkConfig, data: Path) -> str:
+    """Return where the sink's data goes, for people."""
+    if sink.kind == "postgres":
+        return f"{data / 'postgres'} (embedded server)" if sink.dsn == EMBEDDED else "the database of --dsn"
+    return sink.path or str(data / _default_place(sink))
+
+
+def _default_place(sink: SinkConfig) -> str:
+    """Return the sink's file or folder in the data folder; a sink with a name of its own has a place of its own."""
+    place = _PLACES[sink.kind]
+    if sink.name == sink.kind:
+        return place
+    return f"{sink.name}.sqlite" if sink.kind == "sqlite" else sink.name
+
+
+def worker_arguments(sink: SinkConfig, config: Config, data: Path) -> Sequence[str]:
+    """Return the worker's command line after `python -m`; without the DSN, which never stands on one.
+
+    Raises CannotStartError where the workers are not installed.
+    """
+    if find_spec("dtolbus_workers") is None:
+        raise CannotStartError("the sinks are not installed: pip install 'dtolbus-workers[all]'")
+    gateway = config.gateway
+    arguments = ["dtolbus_workers", sink.kind, "--name", sink.name]
+    arguments += ["--connect", f"tcp://{gateway.host}:{gateway.pub_port}"]
+    arguments += ["--catchup", f"tcp://{gateway.host}:{gateway.catchup_port}"]
+    if sink.kind != "postgres":
+        arguments += ["--out", place_of(sink, data)]
+    if sink.blocks is not None:
+        arguments += ["--blocks", sink.blocks]
+    for topic in sink.topics or ():
+        arguments += ["--topic", topic]
+    for key, value in sink.options.items():
+        arguments += _option(key, value)
+    return arguments
+
+
+def _option(key: str, value: Any) -> list[str]:
+    name = f"--{key.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [name] if value else []
+    return [name, str(value)]

@@ -1,0 +1,53 @@
+"""`dtolbus-producer run`: one device in this process, or a process for each."""
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from dtolbus import files
+from dtolbus_producer.acquisition import acquire
+from dtolbus_producer.children import end_all
+from dtolbus_producer.config import Config, dump_config, load_config, with_duration
+from dtolbus_producer.parts import acquisition_children
+
+_TURN_S = 0.1
+_END_S = 20.0
+
+
+def run_producer(
+    config_path: Path, device: str | None, data: Path | None, duration_s: float | None, stop: threading.Event
+) -> int:
+    """Acquire one device, or all of the config's, until they end or `stop` is set; return the exit code.
+
+    Raises UsageError for a wrong config, CannotStartError where a board or the journal is not to be had.
+    """
+    config = load_config(config_path)
+    if duration_s is not None:
+        config = with_duration(config, duration_s)
+    folder = (data or Path(config.data)).absolute()
+    if device is None and len(config.devices) == 1:
+        device = config.devices[0].name
+    if device is not None:
+        acquire(config, device, folder, stop)
+        return 0
+    _run_all(config, folder, duration_s, stop)
+    return 0
+
+
+def _run_all(config: Config, data: Path, duration_s: float | None, stop: threading.Event) -> None:
+    """Run a process for each device, and start again what dies."""
+    logs = data / "logs"
+    files.make_folder(logs)
+    path = logs / "producer.json"
+    files.replace(path, dump_config(msgspec.structs.replace(config, sinks=())))
+    children = list(acquisition_children(config, data, path, logs, duration_s).values())
+    try:
+        for child in children:
+            child.start(time.monotonic())
+        while not all(child.is_done for child in children) and not stop.wait(_TURN_S):
+            for child in children:
+                child.tend(time.monotonic())
+    finally:
+        end_all(children, _END_S)

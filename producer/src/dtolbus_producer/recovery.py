@@ -1,0 +1,138 @@
+"""What a killed producer left behind: runs are ended, torn tails cut off and kept aside."""
+
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from dtolbus import files
+from dtolbus.dtraw import Chunk, ChunkFile, Damage
+from dtolbus.errors import RawFormatError
+from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunFile, RunFolder, decode_head, encode_head
+from dtolbus.runs import segment_name as name_of
+from dtolbus.topics import quote
+
+log = logging.getLogger(__name__)
+
+_PIECE_BYTES = 1 << 20
+_HEAD_BYTES = 64
+
+
+def recover_device(journal: Path, device: str) -> list[Path]:
+    """Recover the device's runs that nobody writes any more; return their folders."""
+    folders = sorted(path.parent for path in (journal / quote(device)).glob(f"*/*/{RUN_FILE}"))
+    return [folder for folder in folders if recover_run(folder) is not None]
+
+
+def recover_run(folder: Path) -> RunFile | None:
+    """End a run whose producer is gone: its last chunk is cut off where it is torn, its final is what is readable.
+
+    Returns None where the run is over already, is being written, or cannot be read (that is logged). What is cut off
+    is kept as `<segment>.torn`.
+    """
+    try:
+        if _read_run_file(folder).state != "running":
+            return None
+        with FileLock(str(folder / LOCK_FILE), timeout=0):
+            file = _read_run_file(folder)
+            return _recover(folder, file) if file.state == "running" else None
+    except Timeout:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning("run not recovered", extra={"run": str(folder), "error": str(error)})
+        return None
+
+
+def _read_run_file(folder: Path) -> RunFile:
+    return msgspec.json.decode((folder / RUN_FILE).read_bytes(), type=RunFile)
+
+
+def _recover(folder: Path, file: RunFile) -> RunFile:
+    head = _readable_head(folder)
+    final = end = 0
+    for first_index in reversed(RunFolder(folder).segments()):
+        path = folder / name_of(file.info.kind, first_index)
+        found = _recover_segment(path, first_index, head)
+        if found is not None:
+            final, end = found
+            break
+    ended = RunFile(file.info, "interrupted", final, None, _segment_bytes(folder, file.info.kind))
+    fd = files.open_in_place(folder / HEAD_FILE)
+    try:
+        files.write_at_start(fd, encode_head(Head(final, end)))
+    finally:
+        os.close(fd)
+    (folder / ".reserve").unlink(missing_ok=True)
+    files.replace(folder / RUN_FILE, msgspec.json.encode(ended))
+    log.warning("run recovered", extra={"run": str(folder), "final": final})
+    return ended
+
+
+def _readable_head(folder: Path) -> int:
+    """Return what the head file said. Only tells a damaged record that was durable from one that never was."""
+    try:
+        found = decode_head((folder / HEAD_FILE).read_bytes()[:_HEAD_BYTES])
+    except (OSError, RawFormatError):
+        return 0
+    return found.head if found else 0
+
+
+def _recover_segment(path: Path, first_index: int, head: int) -> tuple[int, int] | None:
+    """Cut the segment's torn tail off; return the index and the byte after its last record.
+
+    None where not even its file header is whole: then all of it is put aside.
+    """
+    try:
+        with ChunkFile(path) as file:
+            next_index, end, size = first_index, file.start, file.size
+            for found in file.chunks(file.start):
+                if isinstance(found, Chunk) or _was_durable(found, head):
+                    index = None if found.header is None else found.header.block_index
+                    next_index, end = next_index if index is None else index + 1, found.end
+    except RawFormatError:
+        os.replace(path, _free_name(path))
+        files.sync_dir(path.parent)
+        return None
+    if end < size:
+        _cut(path, end, size)
+    return next_index, end
+
+
+def _was_durable(damage: Damage, head: int) -> bool:
+    """Tell a chunk that was damaged after it was durable (it stays, and is a gap) from one that never was."""
+    index = None if damage.header is None else damage.header.block_index
+    return not damage.is_tail and index is not None and index < head
+
+
+def _cut(path: Path, end: int, size: int) -> None:
+    """Copy the bytes [end, size) aside, then cut them off."""
+    source = files.open_existing(path)
+    try:
+        aside = files.open_new(_free_name(path))
+        try:
+            for offset in range(end, size, _PIECE_BYTES):
+                files.append(aside, [files.read_at(source, min(_PIECE_BYTES, size - offset), offset)])
+            files.sync(aside)
+        finally:
+            os.close(aside)
+        files.truncate(source, end)
+        files.sync(source)
+    finally:
+        os.close(source)
+    files.sync_dir(path.parent)
+    log.warning("torn tail cut off", extra={"segment": str(path), "bytes": size - end})
+
+
+def _free_name(path: Path) -> Path:
+    """Return the segment's name with `.torn`, numbered where that is taken."""
+    name, number = path.with_name(f"{path.name}.torn"), 1
+    while name.exists():
+        number += 1
+        name = path.with_name(f"{path.name}.{number}.torn")
+    return name
+
+
+def _segment_bytes(folder: Path, kind: str) -> int:
+    return sum((folder / name_of(kind, first)).stat().st_size for first in RunFolder(folder).segments())

@@ -1,0 +1,128 @@
+"""The sinks that said Hello and how far they are, kept in `<data>/sinks/<name>.json`."""
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from dtolbus import files
+from dtolbus.errors import RawFormatError
+from dtolbus.registrations import (
+    SINKS_FOLDER,
+    Registration,
+    SinkPosition,
+    encode_registration,
+    read_registration,
+    registration_path,
+)
+from dtolbus.topics import stream_name
+from dtolbus.wire import Ack, Hello
+
+log = logging.getLogger(__name__)
+
+WRITE_EVERY_S = 0.2
+
+
+def registered(known: Registration | None, hello: Hello, seen_utc: str) -> Registration:
+    """Return what stands in a sink's file after its Hello.
+
+    The same destination keeps the greater position of each run, a Hello being as old as its worker; another
+    destination has only what the Hello says.
+    """
+    positions = {p.run_id: SinkPosition(_stream(p.device, p.task), p.next) for p in hello.positions}
+    if known is not None and known.destination_id == hello.destination_id:
+        for run_id, position in known.positions.items():
+            if run_id not in positions or position.position >= positions[run_id].position:
+                positions[run_id] = position
+    return Registration(
+        name=hello.worker,
+        sink=hello.sink,
+        place=hello.place,
+        destination_id=hello.destination_id,
+        topics=hello.topics,
+        options=hello.options,
+        positions=positions,
+        seen_utc=seen_utc,
+    )
+
+
+class Registry:
+    """Takes Hello and Ack; writes what changed on a thread of its own, so that a slow disk delays no publishing."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._known: dict[str, Registration] = {}
+        self._changed: set[str] = set()
+        self._written_at = 0.0
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
+        self._writing: Future[None] | None = None
+        files.make_folder(data / SINKS_FOLDER)
+
+    def hello(self, hello: Hello) -> None:
+        """Register a worker; a nameless one keeps no position and is not registered."""
+        if not hello.worker:
+            return
+        known = self._known.get(hello.worker) or self._read(hello.worker)
+        self._put(registered(known, hello, _now()))
+
+    def ack(self, ack: Ack) -> None:
+        """Note how far a worker is. One that never said Hello is ignored."""
+        known = self._known.get(ack.worker)
+        if known is None:
+            return
+        position = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled)
+        positions = {**known.positions, ack.run_id: position}
+        self._put(msgspec.structs.replace(known, positions=positions, seen_utc=_now()))
+
+    def write_changed(self) -> None:
+        """Have what changed written, at most every 0.2 s; returns at once."""
+        now = time.monotonic()
+        if not self._changed or now - self._written_at < WRITE_EVERY_S:
+            return
+        if self._writing is None or self._writing.done():
+            self._written_at = now
+            self._writing = self._writer.submit(self._write, self._take_changed())
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.submit(self._write, self._take_changed())
+        self._writer.shutdown(wait=True)
+
+    def _take_changed(self) -> list[Registration]:
+        changed = [self._known[name] for name in self._changed]
+        self._changed.clear()
+        return changed
+
+    def _write(self, changed: list[Registration]) -> None:
+        for registration in changed:
+            path = registration_path(self._data, registration.name)
+            try:
+                files.replace(path, encode_registration(registration))
+            except OSError as error:
+                log.warning("registration not written", extra={"file": str(path), "cause": str(error)})
+
+    def _put(self, registration: Registration) -> None:
+        self._known[registration.name] = registration
+        self._changed.add(registration.name)
+
+    def _read(self, name: str) -> Registration | None:
+        path = registration_path(self._data, name)
+        try:
+            return read_registration(path)
+        except FileNotFoundError:
+            return None
+        except (RawFormatError, OSError) as error:
+            log.warning("registration cannot be read", extra={"file": str(path), "cause": str(error)})
+            return None
+
+
+def _stream(device: str, task: str) -> str:
+    """Return the stream's name; empty where the worker does not know it."""
+    return stream_name(device, task) if device and task else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,238 @@
+"""`dtolbus up`: gateway, sinks and acquisitions as child processes; then drain, stop, verify."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import msgspec
+
+from dtolbus import files
+from dtolbus.errors import CannotStartError
+from dtolbus.records import RunStatus
+from dtolbus.registrations import Registration
+from dtolbus_producer.children import Child, end_all, environment
+from dtolbus_producer.config import Config
+from dtolbus_producer.locking import locked
+from dtolbus_producer.parts import Parts, first_screen, gateway_answers, with_ports
+from dtolbus_producer.postgres_embedded import EMBEDDED, embedded_postgres
+from dtolbus_producer.progress import (
+    JournalWatch,
+    Rates,
+    SinkProgress,
+    SinkWatch,
+    sink_progress,
+    snapshot,
+    what_is_behind,
+)
+from dtolbus_producer.table import Display, View, make_display
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = ".up.lock"
+PIDS_FILE = "pids.json"
+_TURN_S = 0.1
+_GATEWAY_S = 20.0
+_SINKS_S = 60.0
+_OVERTIME_S = 15.0
+"""How much longer than asked an acquisition may take before it is told to stop."""
+_END_S = 20.0
+_NO_PROGRESS_S = 30.0
+
+
+def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> int:
+    """Run the stack until its boards end, the time is over or `stop` is set; return the certificate's exit code.
+
+    Raises UsageError and CannotStartError where a part can never start; everything is stopped then.
+    """
+    data = Path(config.data).absolute()
+    config = msgspec.structs.replace(config, gateway=with_ports(config.gateway))
+    with ExitStack() as held:
+        taken = f"{data} has a `dtolbus up` already: stop it, or choose another folder with --data"
+        held.enter_context(locked(data / LOCK_FILE, taken))
+        dsn = next((sink.dsn for sink in config.sinks if sink.kind == "postgres"), None)
+        if dsn == EMBEDDED:
+            dsn = held.enter_context(embedded_postgres(data))
+        for line in first_screen(config, data):
+            click.echo(line)
+        session = Session(config, data, Parts(config, data, dsn=dsn, duration_s=duration_s), duration_s)
+        try:
+            session.run(stop)
+        finally:
+            session.close()
+        silent = session.silent_devices()
+        for device, log_path in silent.items():
+            click.echo(f"{device} acquired nothing; see {log_path}", err=True)
+        return _verify(data, session.new_runs(), dsn) or (1 if silent else 0)
+
+
+class Session:
+    """One `up`: its children, and what they have achieved."""
+
+    def __init__(self, config: Config, data: Path, parts: Parts, duration_s: float | None) -> None:
+        self._gateway_config = config.gateway
+        self._parts = parts
+        self._duration_s = duration_s
+        self._acquiring_since = time.monotonic()
+        self._pids: dict[str, int | None] = {}
+        self._journal = JournalWatch(data / "journal")
+        self._journal.update()
+        self._before = set(self._journal.statuses)
+        self._stored_before: set[str] = set()
+        """Runs of earlier sessions that every sink has: nothing more to watch."""
+        self._caught_up: dict[str, int] | None = None
+        """By sink: records of such runs that were not stored everywhere when the boards started."""
+        self._registered = SinkWatch(data, parts.sinks)
+        self._rates = Rates()
+        self._display: Display | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Start everything in order, watch it, and drain."""
+        parts = self._parts
+        self._start([parts.gateway, *parts.sinks.values()])
+        self._await("starting the gateway", lambda: gateway_answers(self._gateway_config), _GATEWAY_S, stop)
+        parts.gateway.is_settled = True
+        self._await("starting the sinks", self._sinks_are_there, _SINKS_S, stop)
+        if stop.is_set():
+            return
+        self._display = make_display()
+        self._acquiring_since = time.monotonic()
+        self._start(parts.acquisitions.values())
+        self._acquire(stop)
+        self._drain()
+
+    def new_runs(self) -> list[str]:
+        """Return the ids of the runs of this session."""
+        return sorted(set(self._journal.statuses) - self._before)
+
+    def silent_devices(self) -> dict[str, Path]:
+        """Return the devices that have no run in this session, each with its log."""
+        heard = {self._journal.statuses[run_id].info.device for run_id in self.new_runs()}
+        return {name: child.log for name, child in self._parts.acquisitions.items() if name not in heard}
+
+    def close(self) -> None:
+        """Stop everything: acquisitions, then sinks, then the gateway."""
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+        parts = self._parts
+        for children in (parts.acquisitions.values(), parts.sinks.values(), [parts.gateway]):
+            for child in end_all(list(children), _END_S):
+                click.echo(f"{child.spec.name} did not end within {_END_S:.0f} s and was killed", err=True)
+        self._journal.update()
+        self._journal.close()
+
+    def _acquire(self, stop: threading.Event) -> None:
+        """Watch until all acquisitions have ended; tell them to when the time is over or `stop` is set."""
+        acquisitions = list(self._parts.acquisitions.values())
+        while not all(child.is_done for child in acquisitions):
+            self._turn("acquiring")
+            if stop.wait(_TURN_S) or self._is_overdue():
+                break
+        self._turn("stopping the boards")
+        end_all(acquisitions, _END_S)
+
+    def _drain(self) -> None:
+        """Wait until every sink has all of every run; give up where none gets anything for 30 s."""
+        most, moved_at = -1, time.monotonic()
+        while True:
+            self._turn("draining")
+            behind = self._behind()
+            if not behind:
+                return
+            stored, now = sum(progress.position for progress in behind.values()), time.monotonic()
+            if stored != most:
+                most, moved_at = stored, now
+            if now - moved_at > _NO_PROGRESS_S:
+                for name, progress in behind.items():
+                    lost = f"{progress.lag} records are missing; see {self._parts.sinks[name].log}"
+                    click.echo(f"{name} makes no progress: {lost}", err=True)
+                return
+            time.sleep(_TURN_S)
+
+    def _behind(self) -> dict[str, SinkProgress]:
+        """Return the sinks that lack something of the runs that are over, or are ours."""
+        ours = self._parts.acquisitions
+        runs = [status for status in self._watched() if status.state != "running" or status.info.device in ours]
+        return what_is_behind(self._registrations(), runs)
+
+    def _registrations(self) -> dict[str, Registration | None]:
+        return {name: self._registered.registrations.get(name) for name in self._parts.sinks}
+
+    def _watched(self) -> list[RunStatus]:
+        return [status for run_id, status in self._journal.statuses.items() if run_id not in self._stored_before]
+
+    def _leave_out_what_is_stored(self) -> None:
+        registrations = self._registrations()
+        caught_up = dict.fromkeys(registrations, 0) if self._caught_up is None else self._caught_up
+        for status in self._watched():
+            if status.info.run_id in self._before and not what_is_behind(registrations, [status]):
+                self._stored_before.add(status.info.run_id)
+                for name, registration in registrations.items():
+                    if self._caught_up is not None:
+                        caught_up[name] += sink_progress(registration, [status]).position
+        self._caught_up = caught_up
+
+    def _turn(self, phase: str) -> None:
+        """Tend the children, read how far everything is, show it."""
+        now = time.monotonic()
+        for child in self._parts.all():
+            child.tend(now)
+        self._note_pids()
+        self._journal.update()
+        self._registered.update()
+        started = {status.info.device for run, status in self._journal.statuses.items() if run not in self._before}
+        for device, child in self._parts.acquisitions.items():
+            child.is_settled = child.is_settled or device in started
+        if self._display is not None:
+            self._leave_out_what_is_stored()
+            seen = snapshot(now, self._watched(), self._registrations(), self._before, self._caught_up or {})
+            self._rates.add(seen)
+            restarts = {child.spec.name: child.restarts for child in self._parts.all()}
+            self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))
+
+    def _await(self, phase: str, is_there: Callable[[], bool], timeout_s: float, stop: threading.Event) -> None:
+        end = time.monotonic() + timeout_s
+        while not stop.is_set() and not is_there():
+            self._turn(phase)
+            if time.monotonic() > end:
+                raise CannotStartError(f"{phase}: nothing for {timeout_s:.0f} s; see {self._parts.logs}")
+            stop.wait(_TURN_S / 2)
+
+    def _sinks_are_there(self) -> bool:
+        for name, child in self._parts.sinks.items():
+            child.is_settled = child.is_settled or self._registered.was_heard(name)
+        return all(child.is_settled for child in self._parts.sinks.values())
+
+    def _is_overdue(self) -> bool:
+        late_s = time.monotonic() - self._acquiring_since - _OVERTIME_S
+        return self._duration_s is not None and late_s > self._duration_s
+
+    def _start(self, children: Iterable[Child]) -> None:
+        now = time.monotonic()
+        for child in children:
+            child.start(now)
+
+    def _note_pids(self) -> None:
+        """Keep `logs/pids.json` as things are: which process is which, for people and tests."""
+        pids = {child.spec.name: child.pid for child in self._parts.all()}
+        if pids != self._pids:
+            self._pids = pids
+            files.replace(self._parts.logs / PIDS_FILE, json.dumps(pids, indent=2).encode())
+
+
+def _verify(data: Path, run_ids: Sequence[str], dsn: str | None) -> int:
+    """Print the certificate of these runs, and return its exit code; 1 where there are none."""
+    if not run_ids:
+        return 1
+    chosen = [argument for run_id in run_ids for argument in ("--run", run_id)]
+    sys.stdout.flush()
+    added = {} if dsn is None else {"DTOLBUS_DSN": dsn}
+    command = [sys.executable, "-m", "dtolbus", "verify", "--data", str(data), *chosen]
+    return subprocess.run(command, env=environment({"DTOLBUS_LOG_LEVEL": "warning", **added}), check=False).returncode

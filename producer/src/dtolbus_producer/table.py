@@ -1,0 +1,99 @@
+"""What `up` shows while it runs: a live table on a terminal, a plain line a second elsewhere."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import click
+
+from dtolbus_producer.progress import Rates, Snapshot
+
+_LINE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown."""
+
+    elapsed_s: float
+    phase: str
+    snapshot: Snapshot
+    rates: Rates
+    restarts: Mapping[str, int]
+    """By the name of a child process."""
+
+
+class Display(Protocol):
+    """Shows views until it is closed."""
+
+    def show(self, view: View) -> None:
+        """Show the newest view."""
+
+    def close(self) -> None:
+        """Leave the last view standing."""
+
+
+def make_display() -> Display:
+    """Return the display that fits stdout."""
+    return _LiveTable() if sys.stdout.isatty() else _PlainLines()
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._next_s = 0.0
+        self._phase = ""
+
+    def show(self, view: View) -> None:
+        if view.elapsed_s < self._next_s and view.phase == self._phase:
+            return
+        self._next_s, self._phase = view.elapsed_s + _LINE_EVERY_S, view.phase
+        click.echo(line_of(view))
+
+    def close(self) -> None:
+        pass
+
+
+def line_of(view: View) -> str:
+    """Return a view as one line."""
+    streams = [
+        f"{stream} {head} ({view.rates.of_stream(stream):.0f}/s)" for stream, head in view.snapshot.heads.items()
+    ]
+    sinks = [f"{name} {progress.position} lag {progress.lag}" for name, progress in view.snapshot.sinks.items()]
+    again = [f"{name} restarted {count}×" for name, count in view.restarts.items() if count]
+    return f"{view.elapsed_s:6.1f} s {view.phase}: {'  '.join(streams)} | {'  '.join([*sinks, *again])}"
+
+
+class _LiveTable:
+    def __init__(self) -> None:
+        from rich.live import Live  # noqa: PLC0415  # heavy, and for terminals only
+
+        self._live = Live(refresh_per_second=4)
+        self._live.start()
+
+    def show(self, view: View) -> None:
+        self._live.update(table_of(view))
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def table_of(view: View) -> Any:
+    """Return a view as a rich table: the streams, then the sinks, then other processes that were restarted."""
+    from rich.table import Table  # noqa: PLC0415  # heavy, and for terminals only
+
+    table = Table(title=f"dtolbus up · {view.phase} · {view.elapsed_s:.0f} s")
+    table.add_column("")
+    for name in ("records", "lag", "rate", "restarts"):
+        table.add_column(name, justify="right")
+    for stream, head in view.snapshot.heads.items():
+        restarts = view.restarts.get(f"acquisition-{stream.partition('/')[0]}", 0)
+        table.add_row(stream, f"{head}", "", f"{view.rates.of_stream(stream):.0f} samples/s", f"{restarts}")
+    table.add_section()
+    for name, progress in view.snapshot.sinks.items():
+        rate = f"{view.rates.of_sink(name):.0f} records/s"
+        restarts = view.restarts.get(f"sink-{name}", 0)
+        table.add_row(name, f"{progress.position}", f"{progress.lag}", rate, f"{restarts}")
+    table.add_section()
+    table.add_row("gateway", "", "", "", f"{view.restarts.get('gateway', 0)}")
+    return table

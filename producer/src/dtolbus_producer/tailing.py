@@ -1,0 +1,183 @@
+"""The journal as the gateway follows it: every run and how far it is; what is to be published now."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtolbus.errors import DtolbusError
+from dtolbus.records import Gap, RunInfo, RunStatus
+from dtolbus.runs import RUN_FILE, RunFolder
+from dtolbus.wire import Heartbeat, Message, RunRecord
+from dtolbus_producer.catalog import Catalog
+from dtolbus_producer.following import FollowedRun
+from dtolbus_producer.serving import Held
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 0.1
+_ENDED_HEARTBEAT_S = 1.0
+_ENDED_FOR_S = 30.0
+"""Heartbeats of a run go on for this long after its end."""
+_ENDED_BEFORE_S = 3600.0
+"""Runs that ended this long before the gateway's start have heartbeats too: their end may not have been heard."""
+_DISCOVER_S = 0.05
+_STILL_S = 1.0
+"""A run whose head stands still this long may have lost its producer."""
+_BROKEN_S = 1.0
+"""A run that cannot be read is tried again after this long."""
+_SLICE_RECORDS = 64
+
+Recover = Callable[[Path], object]
+
+
+@dataclass
+class _Known:
+    """A run of the journal: followed while it grows, else only its status is kept."""
+
+    path: Path
+    status: RunStatus
+    followed: FollowedRun | None = None
+    beat_at: float = 0.0
+    beat_until: float = 0.0
+    check_at: float = 0.0
+    """When to look whether its producer is still there."""
+    broken_until: float = 0.0
+    is_logged: bool = False
+
+
+class JournalTail:
+    """Follows all runs of a journal; `recover` ends a run whose producer is gone, and raises where it is not."""
+
+    def __init__(self, journal: Path, recover: Recover) -> None:
+        self._catalog = Catalog(journal)
+        self._recover = recover
+        self._recovering: threading.Thread | None = None
+        self._known: dict[str, _Known] = {}
+        self._lively: dict[str, _Known] = {}
+        self._discover_at = 0.0
+        self._is_first = True
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any run is being written."""
+        return any(known.followed is not None for known in self._lively.values())
+
+    @property
+    def has_more(self) -> bool:
+        """Whether durable records wait to be published."""
+        return any(k.followed is not None and k.followed.published < k.followed.head for k in self._lively.values())
+
+    def statuses(self) -> list[RunStatus]:
+        """Return how far every run is: the running ones first, then the newest."""
+        return sorted(
+            (known.status for known in self._known.values()),
+            key=lambda status: (status.state == "running", status.info.run_id),
+            reverse=True,
+        )
+
+    def held(self, run_id: str) -> Held | None:
+        """Return how far a run can be served; None where the journal has no such run."""
+        known = self._known.get(run_id)
+        if known is None:
+            return None
+        head = known.followed.head if known.followed is not None else known.status.head
+        return Held(known.status.info, known.path, head)
+
+    def step(self, now: float) -> Iterator[Message]:
+        """Yield what is to be published now: new records, then heartbeats that are due; `now` is monotonic, s."""
+        if now >= self._discover_at:
+            self._discover_at = now + _DISCOVER_S
+            self._discover(now)
+        for known in list(self._lively.values()):
+            if now < known.broken_until:
+                continue
+            try:
+                if known.followed is not None:
+                    yield from self._follow(known, known.followed, now)
+            except (DtolbusError, OSError) as error:
+                self._broken(known, now, error)
+            if now >= known.beat_at:
+                yield self._heartbeat(known, now)
+
+    def last_words(self) -> list[Heartbeat]:
+        """Return a heartbeat of each run that had any."""
+        return [Heartbeat(known.status) for known in self._lively.values()]
+
+    def close(self) -> None:
+        """Close all files; waits for a recovery that is under way."""
+        if self._recovering is not None:
+            self._recovering.join()
+        for known in self._lively.values():
+            if known.followed is not None:
+                known.followed.close()
+
+    def _discover(self, now: float) -> None:
+        for folder in self._catalog.discover():
+            try:
+                known = self._begun(folder, now)
+            except (DtolbusError, OSError) as error:
+                log.warning("run cannot be read", extra={"run": str(folder.path), "cause": str(error)})
+                continue
+            self._known[folder.info.run_id] = known
+            if known.followed is not None or known.beat_until > now:
+                self._lively[folder.info.run_id] = known
+        self._is_first = False
+
+    def _begun(self, folder: RunFolder, now: float) -> _Known:
+        status = folder.status()
+        if status.state != "running":
+            age_s = time.time() - (folder.path / RUN_FILE).stat().st_mtime
+            is_recent = age_s < (_ENDED_BEFORE_S if self._is_first else _ENDED_FOR_S)
+            folder.close()
+            return _Known(folder.path, status, beat_until=now + _ENDED_FOR_S if is_recent else 0.0)
+        followed = FollowedRun(folder, status.head if self._is_first else 0)
+        return _Known(folder.path, followed.status, followed, check_at=now if self._is_first else now + _STILL_S)
+
+    def _follow(self, known: _Known, followed: FollowedRun, now: float) -> Iterator[RunRecord]:
+        info: RunInfo = followed.info
+        followed.look(now)
+        if followed.head > followed.published:
+            for found in followed.take(_SLICE_RECORDS):
+                if not isinstance(found, Gap):
+                    yield RunRecord(info, found)
+        if followed.is_over:
+            known.status = followed.status
+            known.followed = None
+            known.beat_at, known.beat_until = now, now + _ENDED_FOR_S
+            followed.close()
+            log.info("run over", extra={"run": info.run_id, "state": known.status.state, "final": known.status.head})
+        elif now >= max(known.check_at, followed.moved_at + _STILL_S):
+            known.check_at = now + _STILL_S
+            self._start_recovery(known.path)
+
+    def _heartbeat(self, known: _Known, now: float) -> Heartbeat:
+        if known.followed is not None:
+            known.status = known.followed.status
+            known.beat_at = now + HEARTBEAT_S
+        else:
+            known.beat_at = now + _ENDED_HEARTBEAT_S
+            if now > known.beat_until:
+                del self._lively[known.status.info.run_id]
+        return Heartbeat(known.status)
+
+    def _broken(self, known: _Known, now: float, error: Exception) -> None:
+        known.broken_until = now + _BROKEN_S
+        if not known.is_logged:
+            known.is_logged = True
+            log.warning("run cannot be followed", extra={"run": str(known.path), "cause": str(error)})
+
+    def _start_recovery(self, path: Path) -> None:
+        """Recover on a thread of its own: reading a whole segment must not hold up the others."""
+        if self._recovering is not None and self._recovering.is_alive():
+            return
+        self._recovering = threading.Thread(target=self._try_recovery, args=(path,), name="recovery", daemon=True)
+        self._recovering.start()
+
+    def _try_recovery(self, path: Path) -> None:
+        try:
+            self._recover(path)
+        except (DtolbusError, OSError) as error:
+            log.debug("not recovered", extra={"run": str(path), "cause": str(error)})

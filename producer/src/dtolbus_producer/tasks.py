@@ -1,0 +1,107 @@
+"""What a device and its tasks are asked to do: the part of the configuration that boards read."""
+
+import math
+from typing import Any, Literal
+
+import msgspec
+
+from dtolbus.records import RunKind
+
+DEFAULT_BLOCK_S = 0.1
+"""Length of a block where the configuration names none, s."""
+
+
+class WrongKeyError(Exception):
+    """A key of a device's configuration has a value that cannot be; `key` is its path below the device."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.message = message
+
+
+class ChannelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One channel, `[[device.task.channels]]` or just its name."""
+
+    name: str
+    physical: int | None = None
+    """Number of the input on the board; None: the channel's place in the list."""
+    range: float | None = None
+    """Highest input, V; the board takes the smallest range of its own that holds it."""
+    gain: float | None = None
+    unit: str | None = None
+    """What is measured; other than the input's own unit it needs `sensitivity_v`."""
+    sensitivity_v: float | None = None
+    """Volts for one `unit`."""
+    sensor: str | None = None
+    """What is connected: a model, a serial number."""
+    thermocouple: Literal["B", "E", "J", "K", "N", "R", "S", "T"] | None = None
+
+
+class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One task, `[[device.task]]`."""
+
+    name: str
+    kind: RunKind = "blocks"
+    rate_hz: float | None = None
+    """Samples a second and channel, or polls a second; None: the board's own."""
+    block_samples: int | None = None
+    """Samples a channel in a block."""
+    block_s: float | None = None
+    """Length of a block, s; instead of `block_samples`."""
+    channels: tuple[ChannelConfig | str, ...] = ()
+    """Where the board knows its channels (playback), none are all."""
+    samples: int | None = None
+    """Samples a channel (polls) after which the task ends by itself."""
+    duration_s: float | None = None
+    """The same as a time, s."""
+
+    @property
+    def channel_configs(self) -> tuple[ChannelConfig, ...]:
+        """The channels, those given by name alone too; each with its number on the board."""
+        full = [ChannelConfig(channel) if isinstance(channel, str) else channel for channel in self.channels]
+        return tuple(
+            msgspec.structs.replace(channel, physical=place) if channel.physical is None else channel
+            for place, channel in enumerate(full)
+        )
+
+    def samples_asked(self, rate_hz: float) -> int | None:
+        """Return after how many samples (polls) the task ends at the rate the board gives; None: never by itself."""
+        if self.samples is not None:
+            return self.samples
+        return None if self.duration_s is None else max(1, round(self.duration_s * rate_hz))
+
+    def samples_in_block(self, rate_hz: float) -> int:
+        """Return how many samples of a channel make a block at the rate the board gives."""
+        if self.block_samples is not None:
+            return self.block_samples
+        return max(1, round((self.block_s or DEFAULT_BLOCK_S) * rate_hz))
+
+
+class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One device, `[[device]]`: a board and its tasks."""
+
+    name: str
+    board: str = "sim"
+    """`sim`, `playback:PATH`, …: a name of BOARDS, and after a colon what it needs to know."""
+    options: dict[str, Any] = {}
+    """The board's own options, `[device.options]`."""
+    tasks: tuple[TaskConfig, ...] = msgspec.field(default=(), name="task")
+    reconnect_s: float = 60.0
+    """How long a board that went away is waited for, s."""
+
+    @property
+    def board_kind(self) -> str:
+        """The board's name in BOARDS."""
+        return self.board.partition(":")[0]
+
+    @property
+    def board_argument(self) -> str:
+        """What follows the colon in `board`."""
+        return self.board.partition(":")[2]
+
+
+def check_rate(key: str, rate_hz: float | None) -> None:
+    """Raise WrongKeyError where the rate is no positive, finite number."""
+    if rate_hz is not None and not (rate_hz > 0 and math.isfinite(rate_hz)):
+        raise WrongKeyError(key, f"{rate_hz} is no rate: give a number above 0")
