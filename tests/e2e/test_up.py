@@ -76,6 +76,16 @@ class TestTheMainJob:
             assert [len(found) for found in runs(up.data).values()] == [count, count]
         assert [len(sink.positions) for sink in read_registrations(up.data)] == [2, 4]
 
+    def test_only_the_sinks_of_this_start_are_verified(self, tmp_path: Path) -> None:
+        for sinks in ("jsonl", "csv"):
+            with Up(tmp_path / "data", "--duration", "0.5", "--sinks", sinks) as up:
+                assert_complete(up, up.end())
+        everything = run("dtolbus", "verify", "--data", str(up.data))
+        assert everything.returncode == 1
+        assert "jsonl sim1/temperature" in everything.stdout
+        assert "records missing; start its worker again" in everything.stdout
+        assert run("dtolbus", "verify", "--data", str(up.data), "--sink", "csv").returncode == 0
+
 
 class TestTheEnd:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

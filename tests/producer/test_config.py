@@ -96,6 +96,7 @@ def test_a_whole_config_is_read_and_goes_to_another_process_unchanged(tmp_path):
         ("rate_hz = 2_000", "rate_hz = -1", "device[0].task[0].rate_hz: -1: give a number above 0"),
         ("rate_hz = 2_000", "rate_hz = nan", "device[0].task[0].rate_hz: nan"),
         ("block_s = 0.05", "block_samples = 0", "device[0].task[0].block_samples: 0: give a number above 0"),
+        ("block_s = 0.05", "block_s = 2000", "block_s: a block of 4000000 samples of 2 channels: 2097152 samples are"),
         ('name = "y"', 'name = "x"', "device[0].task[0].channels[1].name: 'x' is the name of"),
         ('name = "oven"', 'name = "rig"', "device[1].name: 'rig' is the name of device[0] too"),
         ('name = "oven"', 'name = ""', "device[1].name: '' is no name"),

@@ -275,6 +275,7 @@ def _check_task(key: str, task: TaskConfig) -> None:
             raise WrongKeyError(f"{key}.{name}", f"{value:g}: give a number above 0")
     if task.block_samples is not None and task.block_s is not None:
         raise WrongKeyError(f"{key}.block_s", "give block_samples or block_s, not both")
+    task.check_block(key, task.rate_hz or 1.0)
     if task.samples is not None and task.duration_s is not None:
         raise WrongKeyError(f"{key}.duration_s", "give samples or duration_s, not both")
     if task.kind == "readings" and (task.block_samples or task.block_s):

@@ -131,14 +131,14 @@ class Gateway:
 def welcomes(runs: list[RunStatus]) -> Iterator[list[Frame]]:
     """Yield the Welcome for the runs; as several where one message would be too large for its header."""
     for start in range(0, max(1, len(runs)), _WELCOME_RUNS):
-        yield from _fitting(runs[start : start + _WELCOME_RUNS])
+        yield from _fitting(runs[start : start + _WELCOME_RUNS], more=start + _WELCOME_RUNS < len(runs))
 
 
-def _fitting(runs: list[RunStatus]) -> Iterator[list[Frame]]:
-    frames = encode(Welcome(tuple(runs), FETCH_RECORDS, HEARTBEAT_S))
+def _fitting(runs: list[RunStatus], *, more: bool) -> Iterator[list[Frame]]:
+    frames = encode(Welcome(tuple(runs), FETCH_RECORDS, HEARTBEAT_S, more))
     if len(frames[1]) <= MAX_HEADER_BYTES or len(runs) < 2:
         yield frames
         return
     middle = len(runs) // 2
-    yield from _fitting(runs[:middle])
-    yield from _fitting(runs[middle:])
+    yield from _fitting(runs[:middle], more=True)
+    yield from _fitting(runs[middle:], more=more)

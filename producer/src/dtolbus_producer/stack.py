@@ -61,7 +61,8 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
             dsn = held.enter_context(embedded_postgres(data))
         for line in first_screen(config, data):
             click.echo(line)
-        session = Session(config, data, Parts(config, data, dsn=dsn, duration_s=duration_s), duration_s)
+        parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
+        session = Session(config, data, parts, duration_s)
         try:
             session.run(stop)
         finally:
@@ -69,7 +70,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         silent = session.silent_devices()
         for device, log_path in silent.items():
             click.echo(f"{device} acquired nothing; see {log_path}", err=True)
-        return _verify(data, session.new_runs(), dsn) or (1 if silent else 0)
+        return _verify(data, session.new_runs(), list(parts.sinks), dsn) or (1 if silent else 0)
 
 
 class Session:
@@ -227,11 +228,12 @@ class Session:
             files.replace(self._parts.logs / PIDS_FILE, json.dumps(pids, indent=2).encode())
 
 
-def _verify(data: Path, run_ids: Sequence[str], dsn: str | None) -> int:
-    """Print the certificate of these runs, and return its exit code; 1 where there are none."""
+def _verify(data: Path, run_ids: Sequence[str], sinks: Sequence[str], dsn: str | None) -> int:
+    """Print the certificate of these runs and sinks, and return its exit code; 1 where there are no runs."""
     if not run_ids:
         return 1
-    chosen = [argument for run_id in run_ids for argument in ("--run", run_id)]
+    chosen = [word for run_id in run_ids for word in ("--run", run_id)]
+    chosen += [word for sink in sinks for word in ("--sink", sink)]
     sys.stdout.flush()
     added = {} if dsn is None else {"DTOLBUS_DSN": dsn}
     command = [sys.executable, "-m", "dtolbus", "verify", "--data", str(data), *chosen]

@@ -8,7 +8,11 @@ import msgspec
 from dtolbus.records import RunKind
 
 DEFAULT_BLOCK_S = 0.1
-"""Length of a block where the configuration names none, s."""
+"""Length of a block where the configuration names none, s; shorter where it would be too large."""
+_DEFAULT_BLOCK_BYTES = 1 << 20
+MAX_BLOCK_BYTES = 32 << 20
+"""A block must fit into one message, whatever its values' type."""
+_VALUE_BYTES = 8
 
 
 class WrongKeyError(Exception):
@@ -75,7 +79,20 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         """Return how many samples of a channel make a block at the rate the board gives."""
         if self.block_samples is not None:
             return self.block_samples
-        return max(1, round((self.block_s or DEFAULT_BLOCK_S) * rate_hz))
+        if self.block_s is not None:
+            return max(1, round(self.block_s * rate_hz))
+        most = _DEFAULT_BLOCK_BYTES // (_VALUE_BYTES * max(1, len(self.channels)))
+        return max(1, min(round(DEFAULT_BLOCK_S * rate_hz), most))
+
+    def check_block(self, key: str, rate_hz: float) -> None:
+        """Raise WrongKeyError where a block is larger than a message may be; `key` is the task's path."""
+        samples, channels = self.samples_in_block(rate_hz), max(1, len(self.channels))
+        most = MAX_BLOCK_BYTES // (_VALUE_BYTES * channels)
+        if samples > most:
+            name = "block_s" if self.block_samples is None else "block_samples"
+            raise WrongKeyError(
+                f"{key}.{name}", f"a block of {samples} samples of {channels} channels: {most} samples are the most"
+            )
 
 
 class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

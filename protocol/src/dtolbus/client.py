@@ -110,7 +110,7 @@ class Client:
             self._heard_at = now
             return
         self._answered_at = now
-        if isinstance(message, Welcome):
+        if isinstance(message, Welcome) and not message.more:
             self.welcomed = True
 
     def _take(self, step: Step) -> list[Item]:

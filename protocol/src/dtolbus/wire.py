@@ -86,6 +86,8 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     fetch_records: int
     """Records served for one Fetch at most; Done says where it stopped."""
     heartbeat_s: float
+    more: bool = False
+    """Whether further runs follow in another Welcome."""
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True):

@@ -166,15 +166,16 @@ jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each ru
 @command("verify")
 @option("--data", type=click.Path(path_type=Path), default=Path("data"), help="Data folder.")
 @option("--run", "run_ids", multiple=True, envvar="DTOLBUS_RUN", help="Check this run only; repeatable.")
+@option("--sink", "sinks", multiple=True, envvar="DTOLBUS_SINK", help="Check this sink only; repeatable.")
 @option("--json", "machine", is_flag=True, help="Print JSON.")
-def verify(data: Path, run_ids: tuple[str, ...], machine: bool) -> int:
+def verify(data: Path, run_ids: tuple[str, ...], sinks: tuple[str, ...], machine: bool) -> int:
     """Compare every sink of a data folder with the journal: the completeness certificate.
 
     Exit 0 when nothing is missing, doubled or different, else 1.
     """
     from dtolbus_workers import verify as verification  # noqa: PLC0415  # only this command needs it
 
-    certificate = verification.verify(data, run_ids)
+    certificate = verification.verify(data, run_ids, sinks)
     if machine:
         click.echo(verification.as_json(certificate))
     else:

@@ -38,10 +38,10 @@ class Certificate:
         return not self.failures and all(line.complete for line in self.lines)
 
 
-def verify(data: Path, run_ids: Collection[str] = ()) -> Certificate:
-    """Compare every registered sink of a data folder with its journal; all runs, or those named.
+def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str] = ()) -> Certificate:
+    """Compare every registered sink of a data folder with its journal; all sinks and runs, or those named.
 
-    Raises UsageError where there is no journal, or no such run.
+    Raises UsageError where there is no journal, no such run, or no such sink.
     """
     journal = data / "journal"
     if not journal.is_dir():
@@ -50,7 +50,10 @@ def verify(data: Path, run_ids: Collection[str] = ()) -> Certificate:
     unknown = set(run_ids) - {folder.info.run_id for folder in folders}
     if unknown:
         raise UsageError(f"there is no run {min(unknown)} in {journal}")
-    sinks = read_registrations(data)
+    sinks = [sink for sink in read_registrations(data) if not sink_names or sink.name in sink_names]
+    absent = set(sink_names) - {sink.name for sink in sinks}
+    if absent:
+        raise UsageError(f"no sink {min(absent)} has registered in {data}")
     certificate = Certificate(runs=len(folders))
     for folder in folders:
         with folder:
