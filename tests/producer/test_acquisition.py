@@ -15,11 +15,11 @@ from tests.producer.acquired import acquire_all, blocks_of, config_of, events_of
 
 from dtolbus import files
 from dtolbus.errors import BoardError, CannotStartError, UsageError
-from dtolbus.records import DaqBlock, DaqEvent
+from dtolbus.records import DaqBlock, DaqEvent, SensorStatus
 from dtolbus.runs import RunFolder, list_runs
 from dtolbus_producer import acquisition, boards
 from dtolbus_producer.acquisition import acquire
-from dtolbus_producer.boards.sim import SENSOR_OPEN, SimReadings
+from dtolbus_producer.boards.sim import SimReadings
 from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperature
 from dtolbus_producer.config import dump_config
 from dtolbus_producer.journal import JournalError
@@ -261,7 +261,7 @@ def test_an_open_thermocouple_is_nan_with_a_status(tmp_path):
     (run,) = acquire_all(config_of({**SLOW, "rate_hz": 500.0, "samples": 3}, options=options), tmp_path)
     readings = readings_of(run)
     assert all(math.isnan(reading.values["tc"]) for reading in readings)
-    assert [reading.sensor_status for reading in readings] == [{"tc": SENSOR_OPEN}] * len(readings)
+    assert [reading.sensor_status for reading in readings] == [{"tc": SensorStatus.SENSOR_OPEN}] * len(readings)
 
 
 def test_a_poll_that_fails_is_a_reading_with_the_error_and_the_next_one_is_due(tmp_path, monkeypatch):

@@ -390,6 +390,18 @@ def test_a_flipped_bit_in_a_durable_last_record_is_a_gap_in_one_that_never_was_a
         assert bool(list(folder.glob("*.torn"))) == (final == 4)
 
 
+def test_a_flipped_bit_in_a_segments_file_header_costs_no_record(tmp_path):
+    folder = killed(tmp_path, 5)
+    segment = folder / "000000000000.dt-raw"
+    data = bytearray(segment.read_bytes())
+    data[40] ^= 1
+    segment.write_bytes(data)
+
+    assert recover_run(folder).final == 5
+    assert indexes(folder, 5) == list(range(5))
+    assert not list(folder.glob("*.torn"))
+
+
 def test_a_segment_without_a_whole_header_is_put_aside(tmp_path):
     folder = killed(tmp_path, 5)
     (folder / "000000000005.dt-raw").write_bytes(b"\x10\x00\x00\x00{")

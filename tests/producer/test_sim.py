@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from tests.producer.acquired import config_of
 
 from dtolbus.errors import UsageError
+from dtolbus.records import SensorStatus
 from dtolbus_producer.boards import Buffer, Fault
-from dtolbus_producer.boards.sim import SENSOR_OPEN, SimBoard
+from dtolbus_producer.boards.sim import SimBoard
 from dtolbus_producer.boards.simchannels import read_back_rate_hz, volts_channel
 from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperature
 from dtolbus_producer.runid import new_run_id
@@ -89,7 +90,7 @@ def test_an_open_thermocouple_has_no_value_but_a_status():
     assert not fine.sensor_status
     assert math.isnan(broken.values["tc1"])
     assert broken.values["tc0"] == simulated_temperature(0, 0, 10, rate_hz=10.0)
-    assert broken.sensor_status == {"tc1": SENSOR_OPEN}
+    assert broken.sensor_status == {"tc1": SensorStatus.SENSOR_OPEN}
     assert not again.sensor_status
     assert source.plan.channels[0].unit == "°C"
 

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from dtolbus import files
 from dtolbus.dtraw import Chunk, ChunkFile, Damage
 from dtolbus.errors import RawFormatError
+from dtolbus.framing import FileHeader, file_header_for
 from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunFile, RunFolder, decode_head, encode_head
 from dtolbus.runs import segment_name as name_of
 from dtolbus.topics import quote
@@ -54,7 +55,7 @@ def _recover(folder: Path, file: RunFile) -> RunFile:
     final = end = 0
     for first_index in reversed(RunFolder(folder).segments()):
         path = folder / name_of(file.info.kind, first_index)
-        found = _recover_segment(path, first_index, head)
+        found = _recover_segment(path, first_index, head, file_header_for(file.info))
         if found is not None:
             final, end = found
             break
@@ -79,19 +80,18 @@ def _readable_head(folder: Path) -> int:
     return found.head if found else 0
 
 
-def _recover_segment(path: Path, first_index: int, head: int) -> tuple[int, int] | None:
+def _recover_segment(path: Path, first_index: int, head: int, header: FileHeader) -> tuple[int, int] | None:
     """Cut the segment's torn tail off; return the index and the byte after its last record.
 
-    None where not even its file header is whole: then all of it is put aside.
+    None where neither its file header nor any record is whole: then all of it is put aside.
     """
-    try:
-        with ChunkFile(path) as file:
-            next_index, end, size = first_index, file.start, file.size
-            for found in file.chunks(file.start):
-                if isinstance(found, Chunk) or _was_durable(found, head):
-                    index = None if found.header is None else found.header.block_index
-                    next_index, end = next_index if index is None else index + 1, found.end
-    except RawFormatError:
+    with ChunkFile(path, instead=header) as file:
+        next_index, end, size = first_index, file.start, file.size
+        for found in file.chunks(file.start):
+            if isinstance(found, Chunk) or _was_durable(found, head):
+                index = None if found.header is None else found.header.block_index
+                next_index, end = next_index if index is None else index + 1, found.end
+    if end == 0:
         os.replace(path, _free_name(path))
         files.sync_dir(path.parent)
         return None

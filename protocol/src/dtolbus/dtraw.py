@@ -54,10 +54,14 @@ class Damage(NamedTuple):
 
 
 class ChunkFile:
-    """An open `.dt-raw` file. Reads only; close it after use."""
+    """An open `.dt-raw` file. Reads only; close it after use.
 
-    def __init__(self, path: Path) -> None:
+    `instead` is what to read it by where its own header is damaged; without it such a file raises RawFormatError.
+    """
+
+    def __init__(self, path: Path, instead: FileHeader | None = None) -> None:
         self.path = path
+        self._instead = instead
         self._fd = files.open_read(path)
         self._window = b""
         self._window_at = 0
@@ -99,13 +103,15 @@ class ChunkFile:
     def _read_file_header(self) -> tuple[FileHeader, int]:
         lead = files.read_at(self._fd, LENGTH.size, 0)
         length = LENGTH.unpack(lead)[0] if len(lead) == LENGTH.size else 0
-        if not 2 <= length <= MAX_HEADER_BYTES or length > self.size - LENGTH.size:
-            raise RawFormatError(f"{self.path}: not a .dt-raw file ({self.size} bytes, no file header)")
         try:
-            header = parse_file_header(files.read_at(self._fd, length, LENGTH.size))
+            if not 2 <= length <= MAX_HEADER_BYTES or length > self.size - LENGTH.size:
+                raise RawFormatError(f"not a .dt-raw file ({self.size} bytes, no file header)")
+            return parse_file_header(files.read_at(self._fd, length, LENGTH.size)), LENGTH.size + length
         except RawFormatError as error:
-            raise RawFormatError(f"{self.path}: {error}") from error
-        return header, LENGTH.size + length
+            if self._instead is None:
+                raise RawFormatError(f"{self.path}: {error}") from error
+            log.warning("damaged file header", extra={"path": str(self.path), "cause": str(error)})
+            return self._instead, 0
 
     def _bytes(self, offset: int, size: int) -> memoryview:
         """Return the bytes [offset, offset + size) through a window, so that small chunks share a read."""

@@ -124,6 +124,11 @@ def encode_file_header(run: RunInfo) -> bytes:
     return seal_file_header(file_header_of(run))
 
 
+def file_header_for(run: RunInfo) -> FileHeader:
+    """Return the file header of a run's segments as a reader has it."""
+    return parse_file_header(encode_file_header(run)[LENGTH.size :])
+
+
 def seal_file_header(header: dict[str, Any]) -> bytes:
     """Return the file header as it stands at the file's start, with its checksum."""
     return _sealed(_encoder.encode(header)[:-1], b"")

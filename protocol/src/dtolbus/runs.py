@@ -17,7 +17,7 @@ import msgspec
 from dtolbus import files
 from dtolbus.dtraw import Chunk, ChunkFile
 from dtolbus.errors import RawFormatError
-from dtolbus.framing import decode_record
+from dtolbus.framing import decode_record, file_header_for
 from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
 from dtolbus.topics import quote
 
@@ -206,7 +206,8 @@ class RunFolder:
             if self._open is not None:
                 self._open.close()
                 self._open = None
-            self._open = ChunkFile(self.path / segment_name(self.info.kind, segment))
+            path = self.path / segment_name(self.info.kind, segment)
+            self._open = ChunkFile(path, instead=file_header_for(self.info))
         elif self._next[0] == index:
             return self._open, self._next[1]
         marks = self._marks.get(segment, [])

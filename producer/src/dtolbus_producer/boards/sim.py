@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from dtolbus.errors import BoardError
-from dtolbus.records import Channel
+from dtolbus.records import Channel, SensorStatus
 from dtolbus_producer.boards import Buffer, End, Fault, Readout, TaskPlan
 from dtolbus_producer.boards.simchannels import (
     check_channel,
@@ -24,7 +24,6 @@ from dtolbus_producer.boards.simsignal import (
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
 
 MODEL = "DT9806 (simulated)"
-SENSOR_OPEN = 1
 """`sensor_status` of a thermocouple that is open."""
 
 
@@ -216,7 +215,7 @@ class SimReadings:
         opened = self._open_channel(slot)
         if opened not in values:
             return Readout(values)
-        return Readout({**values, opened: math.nan}, {opened: SENSOR_OPEN})
+        return Readout({**values, opened: math.nan}, {opened: SensorStatus.SENSOR_OPEN})
 
     def _value(self, channel: Channel, slot: int) -> float:
         seed, physical, rate_hz = self._options.seed, channel.physical or 0, self.plan.rate_hz
