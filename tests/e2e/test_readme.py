@@ -6,19 +6,22 @@ import sys
 from pathlib import Path
 
 from dtolbus_producer.config import load_config
+from dtolbus_producer.journalconfig import JournalConfig
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_its_configuration_is_valid_and_means_what_it_says(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    text, journal = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "dtolbus.toml"
-    path.write_text(text, "utf-8")
+    path.write_text(text + journal, "utf-8")
     config = load_config(path)
     assert [device.name for device in config.devices] == ["sim0", "sim1"]
     assert config.run == {"operator": "A. Meyer", "specimen": "bearing 6205, inner race"}
     assert [sink.kind for sink in config.sinks] == ["parquet", "sqlite"]
+    assert (config.journal.max_bytes, config.journal.min_free_bytes) == (200 << 30, 1 << 30)
+    assert config.journal.when_full == JournalConfig().when_full
 
 
 def test_its_commands_exist_with_the_options_it_names() -> None:
@@ -27,7 +30,7 @@ def test_its_commands_exist_with_the_options_it_names() -> None:
     for line in set(lines):
         words = line.split()
         known = [word for word in words[1:2] if not word.startswith("-")] if words[0] == "dtolbus" else words[1:2]
-        command = [words[0], *(word for word in known if word in ("up", "verify", "listen", "run", "serve"))]
+        command = [words[0], *(word for word in known if word in ("up", "verify", "listen", "prune", "run", "serve"))]
         script = Path(sys.executable).parent / command[0]
         helped = subprocess.run([script, *command[1:], "--help"], capture_output=True, text=True, timeout=60)
         assert helped.returncode == 0, line

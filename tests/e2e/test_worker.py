@@ -154,4 +154,4 @@ def test_the_end_of_a_run_is_committed_at_once_and_a_new_start_goes_on_there(tmp
 
 def stored(place: Path) -> list[int]:
     found = SqliteDestination.stored(str(place), {}, READINGS) if place.exists() else None
-    return [] if found is None else [index for index, _ in found.readings]
+    return [] if found is None else [reading[0] for reading in found.readings]

@@ -11,7 +11,7 @@ from typing import Self
 
 import zmq
 
-from dtolbus.wire import Fetch, Hello, Message, RunGap, RunRecord, Welcome, decode, encode
+from dtolbus.wire import Credit, Fetch, Hello, Message, RunGap, RunRecord, Welcome, decode, encode
 from dtolbus_producer.gateway import serve
 
 TIMEOUT_S = 20.0
@@ -28,8 +28,9 @@ def free_ports(count: int = 2) -> list[int]:
 class RunningGateway:
     """Serves a data folder on a thread until the `with` block is left."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, **settings: float) -> None:
         self.data = data
+        self._settings = settings
         self.pub_port, self.catchup_port = free_ports()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
@@ -37,7 +38,8 @@ class RunningGateway:
 
     def _serve(self) -> None:
         try:
-            serve(self.data, host="127.0.0.1", pub_port=self.pub_port, catchup_port=self.catchup_port, stop=self._stop)
+            ports = {"pub_port": self.pub_port, "catchup_port": self.catchup_port}
+            serve(self.data, host="127.0.0.1", stop=self._stop, **ports, **self._settings)  # type: ignore[arg-type]
         except BaseException as error:
             self._failure = error
 
@@ -90,8 +92,12 @@ class Peer:
         return answer
 
     def fetch(self, request: Fetch) -> list[Message]:
-        self.send(request)
+        self.ask(request)
         return self.until(lambda m: not isinstance(m, RunRecord | RunGap))
+
+    def ask(self, request: Fetch, credit: int = 1 << 20) -> None:
+        self.send(request)
+        self.send(Credit(credit, request.number))
 
 
 @contextlib.contextmanager

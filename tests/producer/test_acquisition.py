@@ -19,7 +19,8 @@ from dtolbus.records import DaqBlock, DaqEvent, SensorStatus
 from dtolbus.runs import RunFolder, list_runs
 from dtolbus_producer import acquisition, boards
 from dtolbus_producer.acquisition import acquire
-from dtolbus_producer.boards.sim import SimReadings
+from dtolbus_producer.boards import Buffer
+from dtolbus_producer.boards.sim import SimBlocks, SimReadings
 from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperature
 from dtolbus_producer.config import dump_config
 from dtolbus_producer.journal import JournalError
@@ -55,6 +56,32 @@ def test_the_journal_holds_the_simulated_codes_bit_for_bit(tmp_path):
     np.testing.assert_array_equal(values, expected * (20 / 65536) - 10)
     assert [block.block_index for block in blocks] == list(range(50))
     assert [block.first_sample_index for block in blocks] == list(range(0, 5000, 100))
+
+
+def test_short_buffers_make_no_gap_and_no_sample_is_counted_twice(tmp_path, monkeypatch):
+    whole, rests = SimBlocks.read, []
+
+    def in_pieces(self, timeout_s):
+        found = rests.pop() if rests else whole(self, timeout_s)
+        if isinstance(found, Buffer) and found.codes.shape[1] > 30:
+            rests.append(found._replace(codes=found.codes[:, 30:]))
+            found = found._replace(codes=found.codes[:, :30])
+        return found
+
+    monkeypatch.setattr(SimBlocks, "read", in_pieces)
+    config = config_of(
+        {"name": "t", "rate_hz": 1000, "channels": ["a"], "block_samples": 100, "samples": 950},
+        options={"speed": "max"},
+    )
+    (run,) = acquire_all(config, tmp_path)
+    assert all(isinstance(record, DaqBlock) for record in records_of(run))
+    blocks = blocks_of(run)
+    assert {block.samples_per_channel for block in blocks} >= {10, 30}
+    ends = [0, *(block.end_sample_index for block in blocks)]
+    assert [block.first_sample_index for block in blocks] == ends[:-1]
+    assert ends[-1] == 950
+    codes = simulated_codes(0, 0, 0, 950, rate_hz=run.info.rate_hz)
+    assert np.array_equal(np.concatenate([block.raw_codes[0] for block in blocks]), codes)
 
 
 def test_the_rate_stored_is_the_one_read_back_not_the_one_asked_for(tmp_path):

@@ -104,6 +104,7 @@ def test_a_whole_config_is_read_and_goes_to_another_process_unchanged(tmp_path):
         ('board = "sim"', 'board = "dt9806"', "device[0].board: 'dt9806' is no board; there are sim, playback"),
         ("catchup_port = 7002", "catchup_port = 7001", "gateway.catchup_port: 7001 is pub_port too"),
         ("pub_port = 7001", "pub_port = 70010", "gateway.pub_port: 70010"),
+        ("catchup_port = 7002", "catchup_mb_s = 0", "gateway.catchup_mb_s: 0: give a number of at least 0.1"),
         ("sync_ms = 0", "sync_ms = -3", "journal.sync_ms: -3"),
         ('dsn = "postgresql://localhost/lab"', "", "sink[0].dsn: a postgres sink needs one"),
         (

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import logging
 import os
 import random
@@ -9,21 +10,25 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.producer.bus import RunningGateway, eventually, free_ports
 from tests.protocol.specimens import block, block_run, event, reading, reading_run
 
+from dtolbus import runs
 from dtolbus.errors import CannotStartError
 from dtolbus.records import DaqBlock, RunInfo
 from dtolbus.registrations import read_registrations
 from dtolbus.runs import run_path, segment_name
 from dtolbus.wire import (
     Ack,
+    Credit,
     Done,
     Fetch,
     Heartbeat,
+    Hello,
     Message,
     Refused,
     RunGap,
@@ -32,8 +37,10 @@ from dtolbus.wire import (
     Welcome,
     encode,
 )
+from dtolbus_producer import serving
 from dtolbus_producer.catalog import Catalog
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.serving import FetchService, Held
 
 
 @contextlib.contextmanager
@@ -142,7 +149,8 @@ class TestLive:
                 writer.append(reading(run, 0))
                 assert indexes(sub.until(is_beat("running", 1))) == [0]
 
-    def test_a_killed_producer_leaves_an_interrupted_run(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("when", ["while the gateway runs", "before the gateway starts"])
+    def test_a_killed_producer_leaves_an_interrupted_run_that_is_served(self, tmp_path: Path, when: str) -> None:
         source = (
             "import sys, time; from pathlib import Path; from dtolbus_producer.journal import RunWriter\n"
             "from tests.protocol.specimens import block, block_run\n"
@@ -150,16 +158,25 @@ class TestLive:
             "for index in range(5): writer.append(block(run, index))\n"
             "print('written', flush=True); time.sleep(600)"
         )
-        with RunningGateway(tmp_path) as gateway, gateway.subscriber("heartbeat/") as sub:
-            child = subprocess.Popen(
-                [sys.executable, "-c", source, str(tmp_path / "journal")], stdout=subprocess.PIPE, cwd=Path.cwd()
-            )
-            with child:
-                assert child.stdout is not None
-                assert child.stdout.readline().strip() == b"written"
+        child = subprocess.Popen(
+            [sys.executable, "-c", source, str(tmp_path / "journal")], stdout=subprocess.PIPE, cwd=Path.cwd()
+        )
+        with child, contextlib.ExitStack() as held:
+            assert child.stdout is not None
+            assert child.stdout.readline().strip() == b"written"
+            if when == "before the gateway starts":
+                os.kill(child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+                child.wait()
+            gateway = held.enter_context(RunningGateway(tmp_path))
+            sub = held.enter_context(gateway.subscriber("heartbeat/"))
+            if when == "while the gateway runs":
                 sub.until(is_beat("running", 5))
                 os.kill(child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
             sub.until(is_beat("interrupted", 5))
+            client = held.enter_context(gateway.client())
+            (status,) = client.hello().runs
+            assert (status.state, status.final) == ("interrupted", 5)
+            assert indexes(client.fetch(fetch_of(block_run(), 0, 5))) == list(range(5))
 
 
 class TestFetch:
@@ -228,6 +245,23 @@ class TestFetch:
         assert indexes(answers) == [index for index in range(30) if index != 12]
         assert answers[-1] == Done(run.run_id, 30, 7)
 
+    def test_a_shortage_of_the_gateway_is_no_gap(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        run = block_run()
+        written(tmp_path, run, 5)
+        shortages = [OSError(errno.EMFILE, "Too many open files"), PermissionError(errno.EACCES, "Permission denied")]
+        opened = runs.ChunkFile
+
+        def open_later(*arguments: Any, **named: Any) -> Any:
+            if shortages:
+                raise shortages.pop()
+            return opened(*arguments, **named)
+
+        monkeypatch.setattr(runs, "ChunkFile", open_later)
+        with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+            client.hello()
+            assert all(isinstance(client.fetch(fetch_of(run, 0, 5))[0], Refused) for _ in range(2))
+            assert indexes(client.fetch(fetch_of(run, 0, 5))) == list(range(5))
+
     @pytest.mark.parametrize(
         "request_",
         [
@@ -256,10 +290,10 @@ class TestFetch:
             for _ in range(5):
                 with gateway.client() as gone:
                     gone.hello()
-                    gone.send(fetch_of(run, 0, 200))
+                    gone.ask(fetch_of(run, 0, 200))
             for client in clients:
                 client.hello()
-                client.send(fetch_of(run, 0, 200))
+                client.ask(fetch_of(run, 0, 200))
             for client in clients:
                 answers = client.until(lambda m: isinstance(m, Done))
                 assert indexes(answers) == list(range(200))
@@ -272,29 +306,97 @@ class TestFetch:
             sub.until(is_beat("running", 0))
             clients = [held.enter_context(gateway.client()) for _ in range(8)]
             for client in clients:
-                for number in range(3):
-                    client.send(fetch_of(old, 0, 256, number))
+                client.ask(fetch_of(old, 0, 256))
             for index in range(100):
                 writer.append(block(run, index))
             assert indexes(sub.until(is_beat("running", 100))) == list(range(100))
             for client in clients:
-                for _ in range(3):
-                    assert indexes(client.until(lambda m: isinstance(m, Done))) == list(range(256))
+                assert indexes(client.until(lambda m: isinstance(m, Done))) == list(range(256))
 
-    def test_a_client_may_not_pile_up_fetches(self, tmp_path: Path) -> None:
+    def test_one_fetch_at_a_time(self, tmp_path: Path) -> None:
         run = block_run()
-        written(tmp_path, run, 200)
+        written(tmp_path, run, 10)
         with RunningGateway(tmp_path) as gateway, gateway.client() as client:
             client.hello()
-            for number in range(50):
-                client.send(fetch_of(run, 0, 200, number))
-            ends = []
-            while len(ends) < 50:
-                message = client.next()
-                if isinstance(message, Done | Refused):
-                    ends.append(message)
-        assert any(isinstance(end, Refused) and "one fetch at a time" in end.why for end in ends)
-        assert any(isinstance(end, Done) for end in ends)
+            for number in (1, 2, 3):
+                client.send(fetch_of(run, 0, 10, number))
+            refusals = [client.next(), client.next()]
+            assert [(r.number, r.why) for r in refusals if isinstance(r, Refused)] == [
+                (2, "one fetch at a time: wait for Done"),
+                (3, "one fetch at a time: wait for Done"),
+            ]
+            client.send(Credit(10, 1))
+            *records, done = client.until(lambda m: isinstance(m, Done))
+            assert (indexes(records), done) == (list(range(10)), Done(run.run_id, 10, 1))
+            assert indexes(client.fetch(fetch_of(run, 8, 10, 4))) == [8, 9]
+
+
+class TestCredit:
+    def test_what_is_sent_is_what_was_granted(self, tmp_path: Path) -> None:
+        run = block_run()
+        written(tmp_path, run, 30)
+        with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+            client.hello()
+            client.send(fetch_of(run, 0, 20, 5))
+            client.send(Credit(1000, 4))  # of another fetch
+            client.send(Credit(-3, 5))
+            client.send(Credit(3, 5))
+            got = [client.next() for _ in range(3)]
+            assert isinstance(client.hello(), Welcome)  # and nothing before it
+            client.send(Credit(17, 5))
+            *rest, done = client.until(lambda m: isinstance(m, Done))
+        assert indexes([*got, *rest]) == list(range(20))
+        assert done == Done(run.run_id, 20, 5)
+
+    def test_clients_that_grant_nothing_or_stop_granting_harm_nobody(self, tmp_path: Path) -> None:
+        run = block_run()
+        written(tmp_path, run, 100)
+        with RunningGateway(tmp_path) as gateway, contextlib.ExitStack() as held:
+            mean = [held.enter_context(gateway.client()) for _ in range(60)]
+            for number, client in enumerate(mean):
+                client.ask(fetch_of(run, 0, 100), credit=number % 3)
+            with gateway.client() as client:
+                client.hello()
+                for _ in range(5):
+                    assert indexes(client.fetch(fetch_of(run, 0, 100))) == list(range(100))
+            for number, client in enumerate(mean):
+                assert len([client.next() for _ in range(number % 3)]) == number % 3
+                assert client.socket.poll(0) == 0
+                client.send(Credit(100, 7))
+                assert isinstance(client.until(lambda m: isinstance(m, Done))[-1], Done)
+
+    def test_who_grants_nothing_makes_room_for_who_does(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(serving, "_CLIENTS", 4)
+        run = block_run()
+        written(tmp_path, run, 10)
+        with RunningGateway(tmp_path) as gateway, contextlib.ExitStack() as held:
+            for _ in range(6):
+                mean = held.enter_context(gateway.client())
+                mean.send(fetch_of(run, 0, 10))
+                mean.hello()
+            with gateway.client() as client:
+                assert indexes(client.fetch(fetch_of(run, 0, 10))) == list(range(10))
+
+    def test_all_clients_together_are_held_to_the_rate(self, tmp_path: Path) -> None:
+        sent: list[tuple[float, int]] = []
+        run = block_run(channels=8, block_samples=12_500)
+        with writing(tmp_path, run) as writer:
+            for index in range(20):
+                writer.append(block(run, index, samples=12_500))
+        path = run_path(tmp_path / "journal", run.device, run.task, run.run_id)
+        fetches = FetchService(lambda run_id: Held(run, path, 20), catchup_mb_s=10.0)
+        keys = [b"one", b"two"]
+        for key in keys:
+            assert fetches.ask(key, fetch_of(run, 0, 20)) is None
+            fetches.grant(key, Credit(100, 7))
+        now = 1000.0
+        while fetches.wait_s(now) is not None:
+            fetches.serve(lambda key, frames: sent.append((now, sum(map(len, frames)))) is None, now)  # noqa: B023  # called at once
+            now += 0.001
+        fetches.close()
+        total = sum(size for _, size in sent)
+        assert total > 2 * 20 * 200_000
+        assert sent[-1][0] - 1000.0 == pytest.approx(total / 10e6, abs=0.15)
 
 
 class TestForeignMessages:
@@ -381,6 +483,18 @@ class TestRegistrations:
             client.hello(worker="w", destination_id="id-2")
         assert read_registrations(tmp_path)[0].positions == {}
 
+    def test_a_hello_in_parts(self, tmp_path: Path) -> None:
+        (tmp_path / "journal").mkdir()
+        parts = [tuple(RunPosition("", "", f"run-{n}", n) for n in range(first, first + 3)) for first in (0, 3, 6)]
+        with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+            for positions in parts[:2]:
+                client.send(Hello("w", destination_id="id-1", positions=positions, more=True))
+            client.hello(worker="w", destination_id="id-1", positions=parts[2])
+            assert client.socket.poll(0) == 0, "more than one Welcome"
+        assert {key: where.position for key, where in read_registrations(tmp_path)[0].positions.items()} == {
+            f"run-{n}": n for n in range(9)
+        }
+
     def test_a_name_that_is_no_file_name(self, tmp_path: Path) -> None:
         (tmp_path / "journal").mkdir()
         with RunningGateway(tmp_path) as gateway, gateway.client() as client:
@@ -426,8 +540,8 @@ class TestManyAndDamagedRuns:
                 segment.with_suffix(".away").rename(segment)
 
     def test_the_welcome_holds_every_run_however_many(self, tmp_path: Path) -> None:
-        runs = [block_run(f"run-{n:03d}", channels=16, meta={"note": "x" * 4000}) for n in range(300)]
-        for run in runs:
+        many = [block_run(f"run-{n:03d}", channels=16, meta={"note": "x" * 4000}) for n in range(300)]
+        for run in many:
             RunWriter(tmp_path / "journal", run).close()
         with RunningGateway(tmp_path) as gateway, gateway.client() as client:
             seen = list(client.hello().runs)
@@ -435,7 +549,7 @@ class TestManyAndDamagedRuns:
                 more = client.next()
                 assert isinstance(more, Welcome)
                 seen += more.runs
-        assert sorted(status.info.run_id for status in seen) == [run.run_id for run in runs]
+        assert sorted(status.info.run_id for status in seen) == [run.run_id for run in many]
 
     def test_known_runs_are_not_listed_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run = block_run()

@@ -39,6 +39,18 @@ class TestPlan:
         assert all("s3cret" not in word for line in lines for word in line)
         assert [("--blocks" in line) for line in lines] == [False, True, False, False, True]
 
+    def test_a_dsn_beside_a_config_goes_to_its_postgres_sink_or_adds_one(self, tmp_path: Path) -> None:
+        task = '[[device]]\nname = "d"\n[[device.task]]\nname = "t"\nrate_hz = 10\nchannels = ["a"]\n'
+        dsn = "postgresql://lab@dbhost/other"
+        for sinks, expected in (
+            ('[[sink]]\nkind = "csv"\n', [("csv", None), ("postgres", dsn)]),
+            ('[[sink]]\nkind = "postgres"\nname = "pg"\ndsn = "postgresql://lab@dbhost/one"\n', [("pg", dsn)]),
+        ):
+            path = tmp_path / "dtolbus.toml"
+            path.write_text(task + sinks)
+            config = resolve(UpOptions(config=path, dsn=dsn))
+            assert [(sink.name, sink.dsn) for sink in config.sinks] == expected
+
     def test_sinks_named_are_the_sinks(self) -> None:
         config = resolve(UpOptions(dsn="postgresql://db/lab", sinks="csv, parquet,csv"))
         assert [sink.kind for sink in config.sinks] == ["csv", "parquet"]

@@ -1,6 +1,8 @@
 """`.dt-raw` files: torn, damaged, mixed, reopened, refused."""
 
 import asyncio
+import os
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -204,3 +206,27 @@ def test_a_file_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
     for call in calls:
         with pytest.raises(RawFormatError, match=r"odd\.dt-raw"):
             call(path)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="a tmpfs of a given size needs root on Linux"
+)
+def test_a_full_disk_leaves_every_accepted_block_readable(tmp_path: Path) -> None:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], check=False).returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        run, path, accepted = block_run(), tmp_path / "a.dt-raw", 0
+
+        async def fill() -> None:
+            nonlocal accepted
+            async with RawCountsSink(path) as sink:
+                while accepted < 10_000:
+                    await sink.write_raw(block(run, accepted, samples=1000))
+                    accepted += 1
+
+        with pytest.raises(DtolSinkWriteError, match="No space left"):
+            asyncio.run(fill())
+        assert accepted > 10
+        assert [b.block_index for b in iter_blocks(path)] == list(range(accepted))
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.protocol.specimens import block_run, event
 
 from dtolbus.records import RunInfo, RunStatus
-from dtolbus.sequencer import Arrived, Ended, Missing, Sequencer, Step
-from dtolbus.wire import Done, Fetch, Heartbeat, Refused, RunGap, RunRecord, Welcome
+from dtolbus.sequencer import Arrived, Ended, Missing, Sequencer, Step, size_of
+from dtolbus.wire import Done, Fetch, Heartbeat, Message, Refused, RunGap, RunRecord, Welcome
+
+KEYS = ("a", "b", "c")
 
 
 @dataclass
@@ -30,23 +33,27 @@ class Journal:
 
 
 class Delivery(RuleBasedStateMachine):
-    """Two runs on a bus that drops, doubles and reorders, and a catch-up path that may break off."""
+    """Three runs of three streams, which may begin and end while the worker is away; it starts again at any time.
+
+    The bus drops, doubles and reorders; the catch-up path breaks off, and its old answers may still come.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.journals = {key: Journal(block_run(key)) for key in ("a", "b")}
+        self.journals = {key: Journal(block_run(key, task=f"task-{key}")) for key in KEYS}
         self.sequencer = Sequencer(hold_bytes=12_000)
         self.asked: Fetch | None = None
-        self.out: dict[str, list[int]] = {"a": [], "b": []}
-        self.gaps: dict[str, set[int]] = {"a": set(), "b": set()}
+        self.out: dict[str, list[int]] = {key: [] for key in KEYS}
+        self.gaps: dict[str, set[int]] = {key: set() for key in KEYS}
         self.ended: list[str] = []
-        self.on_the_way: list[RunRecord] = []
+        self.on_the_way: list[RunRecord | Heartbeat] = []
+        self.old_answers: list[Message] = []
 
     @initialize(positions=st.integers(0, 3))
     def start(self, positions: int) -> None:
-        self.sequencer = Sequencer({"a": positions}, hold_bytes=12_000)
         self.journals["a"].head = positions
         self.out["a"] = list(range(positions))
+        self.restart()
 
     def take(self, step: Step) -> None:
         for item in step.ready:
@@ -61,12 +68,14 @@ class Delivery(RuleBasedStateMachine):
                     self.out[key] += range(gap.from_index, gap.to_index)
                 case Ended(final=final):
                     assert final == len(self.out[key])
+                    assert key not in self.ended, "ended twice"
                     self.ended.append(key)
         if step.fetch is not None:
             assert self.asked is None, "two fetches at once"
+            assert step.fetch.from_index == len(self.out[step.fetch.run_id])
             self.asked = step.fetch
 
-    @rule(key=st.sampled_from("ab"), count=st.integers(1, 6), lost=st.booleans(), damaged=st.booleans())
+    @rule(key=st.sampled_from(KEYS), count=st.integers(1, 6), lost=st.booleans(), damaged=st.booleans())
     def produce(self, key: str, count: int, lost: bool, damaged: bool) -> None:
         journal = self.journals[key]
         if journal.over:
@@ -77,6 +86,7 @@ class Delivery(RuleBasedStateMachine):
                 journal.damaged.add(index)
             elif not lost:
                 self.on_the_way.append(journal.record(index))
+        self.on_the_way.append(Heartbeat(journal.status))
 
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
@@ -87,13 +97,28 @@ class Delivery(RuleBasedStateMachine):
                 del self.on_the_way[place]
             self.take(self.sequencer.heard(message))
 
-    @rule(key=st.sampled_from("ab"))
+    @rule(key=st.sampled_from(KEYS))
     def heartbeat(self, key: str) -> None:
         self.take(self.sequencer.heard(Heartbeat(self.journals[key].status)))
 
-    @rule(key=st.sampled_from("ab"))
+    @rule()
+    def welcome(self) -> None:
+        """All runs, in parts."""
+        for journal in self.journals.values():
+            self.take(self.sequencer.heard(Welcome((journal.status,), 256, 1.0, more=True), fetched=True))
+
+    @rule(key=st.sampled_from(KEYS))
     def end(self, key: str) -> None:
         self.journals[key].over = True
+
+    @rule()
+    def restart(self) -> None:
+        """The worker is killed and starts again with what it has; ends are told anew."""
+        positions = {key: len(out) for key, out in self.out.items() if out}
+        self.sequencer = Sequencer({**positions, "of another stack": 7}, hold_bytes=12_000)
+        self.asked = None
+        self.old_answers = []
+        self.ended = []
 
     @rule(limit=st.integers(0, 5), outcome=st.sampled_from(["done", "refused", "lost"]))
     def answer(self, limit: int, outcome: str) -> None:
@@ -101,20 +126,31 @@ class Delivery(RuleBasedStateMachine):
             return
         asked, self.asked = self.asked, None
         end = min(asked.to_index, asked.from_index + limit, self.journals[asked.run_id].head)
-        self.serve(asked, end)
+        answers = [*self.served(asked, end), Done(asked.run_id, end, asked.number)]
         if outcome == "lost":
+            self.old_answers = answers
             self.take(self.sequencer.fetch_lost())
-        elif outcome == "refused":
-            self.take(self.sequencer.heard(Refused("busy", asked.run_id, asked.number), fetched=True))
-        else:
-            self.take(self.sequencer.heard(Done(asked.run_id, end, asked.number), fetched=True))
-
-    def serve(self, asked: Fetch, end: int) -> None:
-        journal = self.journals[asked.run_id]
-        for index in range(asked.from_index, end):
-            damaged = index in journal.damaged
-            message = RunGap(asked.run_id, index, index + 1, "damaged") if damaged else journal.record(index)
+            return
+        if outcome == "refused":
+            answers[-1] = Refused("busy", asked.run_id, asked.number)
+        for message in answers:
             self.take(self.sequencer.heard(message, fetched=True))
+
+    @rule()
+    def answer_late(self) -> None:
+        """What an older connection asked for comes after all."""
+        for message in self.old_answers:
+            self.take(self.sequencer.heard(message, fetched=True))
+        self.old_answers = []
+
+    def served(self, asked: Fetch, end: int) -> list[Message]:
+        journal = self.journals[asked.run_id]
+        return [
+            RunGap(asked.run_id, index, index + 1, "damaged", number=asked.number)
+            if index in journal.damaged
+            else journal.record(index)
+            for index in range(asked.from_index, end)
+        ]
 
     @invariant()
     def nothing_invented(self) -> None:
@@ -122,21 +158,29 @@ class Delivery(RuleBasedStateMachine):
             assert len(self.out[key]) <= max(journal.head, 3)
             assert self.gaps[key] <= journal.damaged
 
+    @invariant()
+    def what_is_held_is_bounded_and_accounted_for(self) -> None:
+        held = [run.held for run in self.sequencer._runs.values() if run is not None]
+        assert self.sequencer.held_bytes == sum(size_of(record) for one in held for record, _ in one.values())
+        assert self.sequencer.held_bytes <= 12_000
+        assert not any(key in self.sequencer._runs for key in self.ended), "a complete run is kept"
+
     def teardown(self) -> None:
         """When the faults stop, everything arrives."""
         for journal in self.journals.values():
             journal.over = True
         for _ in range(200):
-            self.take(self.sequencer.heard(Welcome(tuple(j.status for j in self.journals.values()), 256, 1.0)))
+            self.welcome()
             if self.asked is not None:
                 asked, self.asked = self.asked, None
-                self.serve(asked, asked.to_index)
-                self.take(self.sequencer.heard(Done(asked.run_id, asked.to_index, asked.number), fetched=True))
+                for message in (*self.served(asked, asked.to_index), Done(asked.run_id, asked.to_index, asked.number)):
+                    self.take(self.sequencer.heard(message, fetched=True))
         for key, journal in self.journals.items():
             assert self.out[key] == list(range(journal.head))
             assert self.gaps[key] == journal.damaged
-        assert sorted(self.ended) == ["a", "b"]
+        assert sorted(self.ended) == list(KEYS)
         assert self.sequencer.complete()
+        assert self.asked is None, "it asks for ever"
 
 
 Delivery.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
@@ -174,3 +218,97 @@ def test_records_held_beyond_a_hole_stay_within_their_bound() -> None:
     for index in range(1, 1000):
         sequencer.heard(journal.record(index))
     assert len(sequencer._runs["a"].held) == 5  # type: ignore[union-attr]
+
+
+def test_a_journal_that_was_rolled_back_is_told_of_once_and_asked_for_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(block_run("a"), head=5, over=True)
+    sequencer = Sequencer({"a": 9})
+    for _ in range(3):
+        for message in (Welcome((journal.status,), 256, 1.0), Heartbeat(journal.status)):
+            step = sequencer.heard(message)
+            assert step.fetch is None
+            assert all(isinstance(item, Ended) for item in step.ready)
+    assert sum("rolled back" in record.message for record in caplog.records) == 1
+    assert sequencer.complete()
+
+
+def test_records_that_a_journal_lost_while_it_was_written_are_not_waited_for() -> None:
+    journal = Journal(block_run("a"), head=5)
+    sequencer = Sequencer()
+    for index in (0, 1, 2, 8):
+        step = sequencer.heard(journal.record(index))
+    assert step.fetch is not None
+    assert (step.fetch.from_index, step.fetch.to_index) == (3, 8)
+    for index in (3, 4):
+        sequencer.heard(journal.record(index), fetched=True)
+    again = sequencer.heard(Done("a", 5, step.fetch.number), fetched=True).fetch
+    assert again is not None
+    assert sequencer.heard(Refused("the head is 5", "a", again.number), fetched=True).fetch is None
+    assert sequencer.is_stuck
+    for _ in range(3):
+        assert sequencer.heard(Heartbeat(journal.status)).fetch is None
+    journal.over = True
+    assert sequencer.heard(Heartbeat(journal.status)).ready == [Ended(journal.info, 5)]
+    assert sequencer.held_bytes == 0
+    assert sequencer.heard(journal.record(8)) == Step()
+
+
+def test_an_old_run_played_again_gives_nothing() -> None:
+    journal = Journal(block_run("a"), head=5, over=True)
+    sequencer = Sequencer()
+    for index in range(5):
+        sequencer.heard(journal.record(index))
+    assert sequencer.heard(Heartbeat(journal.status)).ready == [Ended(journal.info, 5)]
+    journal.over = False
+    for index in range(5):
+        assert sequencer.heard(journal.record(index)) == Step()
+        assert sequencer.heard(Heartbeat(RunStatus(journal.info, "running", 0, index))) == Step()
+    assert sequencer.heard(Heartbeat(RunStatus(journal.info, "ended", 0, 5))) == Step()
+
+
+def test_a_run_that_goes_on_after_its_end_is_taken_too() -> None:
+    journal = Journal(block_run("a"), head=5, over=True)
+    sequencer = Sequencer({"a": 5})
+    assert sequencer.heard(Heartbeat(journal.status)).ready == [Ended(journal.info, 5)]
+    journal.head = 7
+    fetch = sequencer.heard(Heartbeat(journal.status)).fetch
+    assert fetch is not None
+    assert (fetch.from_index, fetch.to_index) == (5, 7)
+    assert not sequencer.complete()
+    ready = [item for index in (5, 6) for item in sequencer.heard(journal.record(index), fetched=True).ready]
+    assert [item.record.index for item in ready if isinstance(item, Arrived)] == [5, 6]
+    assert sequencer.complete()
+
+
+def test_a_refused_fetch_is_logged_once_and_asked_again_with_the_next_word(caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(block_run("a"), head=5, over=True)
+    sequencer = Sequencer()
+    for _ in range(4):
+        fetch = sequencer.heard(Heartbeat(journal.status)).fetch
+        assert fetch is not None
+        assert sequencer.heard(Refused("the disk is away", "a", fetch.number), fetched=True).fetch is None
+        assert sequencer.is_stuck
+    assert sum("refused" in record.message for record in caplog.records) == 1
+
+
+def test_ten_thousand_old_runs_leave_next_to_nothing_behind() -> None:
+    runs = [Journal(block_run(f"run-{n:05d}"), head=3, over=True) for n in range(10_000)]
+    sequencer = Sequencer({run.info.run_id: 3 for run in runs[:9_000]})
+    asked: list[Fetch] = []
+    ended = 0
+    for start in range(0, len(runs), 200):
+        part = Welcome(tuple(run.status for run in runs[start : start + 200]), 256, 1.0, more=True)
+        step = sequencer.heard(part, fetched=True)
+        ended += len(step.ready)
+        asked += [step.fetch] if step.fetch else []
+    by_id = {run.info.run_id: run for run in runs}
+    while asked:
+        fetch = asked.pop()
+        answers = [*(by_id[fetch.run_id].record(n) for n in range(3)), Done(fetch.run_id, 3, fetch.number)]
+        for message in answers:
+            step = sequencer.heard(message, fetched=True)
+            ended += sum(isinstance(item, Ended) for item in step.ready)
+            asked += [step.fetch] if step.fetch else []
+    assert ended == 10_000
+    assert sequencer.complete()
+    assert sequencer._runs == {}

@@ -14,7 +14,7 @@ from tests.protocol.specimens import block, block_run, event, reading, reading_r
 from dtolbus import wire
 from dtolbus.errors import WireError
 from dtolbus.records import DaqBlock, DaqReading, ErrorInfo, RunStatus
-from dtolbus.wire import Ack, Done, Fetch, Heartbeat, Hello, Refused, RunGap, RunPosition, RunRecord, Welcome
+from dtolbus.wire import Ack, Credit, Done, Fetch, Heartbeat, Hello, Refused, RunGap, RunPosition, RunRecord, Welcome
 
 
 def through(message: Any) -> Any:
@@ -74,6 +74,7 @@ def test_events_errors_and_control_messages_come_back_equal() -> None:
         Hello("w", "csv", "/data", "id", ("reading/",), {"a": "b"}, (RunPosition("d", "t", "r", 3),)),
         Welcome((RunStatus(run, "running", 0, 5), RunStatus(readings, "interrupted", 1, 5)), 256, 0.1),
         Fetch("d", "t", "r", 1, 2, 3),
+        Credit(5, 3),
         RunGap("r", 1, 2, "damaged"),
         Done("r", 5, 3),
         Refused("no such run", "r", 3),

@@ -87,12 +87,12 @@ def test_readings_have_the_same_columns_whatever_the_first_reading_is(tmp_path: 
     table = ds.dataset(run_parts(tmp_path, run), format="parquet").to_table()
     assert table.column_names == [
         *("run_id", "reading_index", "device", "task", "t_mono_ns", "t_utc", "t_midpoint_mono_ns", "requested_at"),
-        *("received_at", "latency_s", "ai0", "ch_0", "ai0_unit", "ch_0_unit", "error_type", "error_message"),
+        *("received_at", "latency_s", "ai0", "ch_1", "ai0_unit", "ch_1_unit", "error_type", "error_message"),
         "sensor_status",
     ]
     rows = table.to_pydict()
     assert rows["ai0"] == [None, 1.0, 1.5]
-    assert rows["ch_0"] == [None, 1.0, 0.25]
+    assert rows["ch_1"] == [None, 1.0, 0.25]
     assert rows["device"] == ["sim0"] * 3
     assert rows["error_message"] == ["no answer in 1 s", None, None]
     assert rows["sensor_status"] == [None, '{"ai0":2}', None]
@@ -109,7 +109,7 @@ def test_texts_and_large_ints_are_kept_beside_the_numbers(tmp_path: Path) -> Non
     commit(tmp_path, batch)
     back = stored(tmp_path, run)
     assert back is not None
-    assert [row["ai0"] for _, row in back.readings] == ["1.5", 2**60 + 1, 1.5, -(2**63)]
+    assert [reading.values["ai0"] for reading in back.readings] == ["1.5", 2**60 + 1, 1.5, -(2**63)]
     assert pq.read_schema(part(tmp_path, run, 0)).field("ai0").type == pa.float64()
 
 

@@ -2,13 +2,16 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dtolbus.errors import BoardError, CannotStartError
 from dtolbus.records import RunInfo
 from dtolbus_producer.boards import Board, board_class
-from dtolbus_producer.config import Config, JournalConfig
+from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.journalconfig import JournalConfig
+from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_readings
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig
@@ -27,31 +30,39 @@ def acquire(config: Config, device_name: str, data_dir: Path, stop: threading.Ev
 
     Raises:
         UsageError: there is no such device.
-        CannotStartError: no board, or no journal.
-        JournalError: the disk is full.
+        CannotStartError: no board, no journal, or no room for one.
+        JournalError: the disk is full, or the journal has reached its quota.
         BoardError: the board did not come back.
     """
     device = config.device(device_name)
     journal = data_dir / "journal"
     recover_device(journal, device.name)
-    board = board_class(device.board_kind)(device)
-    try:
-        board.open()
-    except BoardError as error:
-        raise CannotStartError(f"device {device.name!r}: {error}; connect the board and start again") from error
-    _Acquisition(config, device, board, journal, stop).run()
+    with Quota(data_dir, config.journal) as quota:
+        board = board_class(device.board_kind)(device)
+        try:
+            board.open()
+        except BoardError as error:
+            raise CannotStartError(f"device {device.name!r}: {error}; connect the board and start again") from error
+        _Acquisition(config, device, board, journal, quota, stop).run()
 
 
 class _Acquisition:
     """Sessions of an open board, one after another, until nothing is left to do."""
 
     def __init__(
-        self, config: Config, device: DeviceConfig, board: Board, journal: Path, stop: threading.Event
+        self,
+        config: Config,
+        device: DeviceConfig,
+        board: Board,
+        journal: Path,
+        quota: Quota,
+        stop: threading.Event,
     ) -> None:
         self._config = config
         self._device = device
         self._board = board
         self._journal = journal
+        self._quota = quota
         self._stop = stop
         self._over: dict[str, int] = {}
         """By task: samples that earlier runs have had."""
@@ -100,10 +111,11 @@ class _Acquisition:
             meta=self._config.run,
             queue_s=self._config.journal.queue_s,
             open_writer=self._open_writer,
+            full=self._quota.full,
         )
 
     def _open_writer(self, info: RunInfo) -> RunWriter:
-        return open_writer(self._journal, info, self._config.journal)
+        return open_writer(self._journal, info, self._config.journal, self._quota.rolled)
 
     def _reopen(self, away_s: float, reason: str) -> float:
         """Open the board once it is back; return how long it has been away, `away_s` included.
@@ -172,12 +184,15 @@ class _Session:
         return outcome
 
 
-def open_writer(journal: Path, info: RunInfo, settings: JournalConfig) -> RunWriter:
+def open_writer(
+    journal: Path, info: RunInfo, settings: JournalConfig, rolled: Callable[[], None] = lambda: None
+) -> RunWriter:
     """Return the writer of a new run with the journal's settings. Raises CannotStartError."""
     return RunWriter(
         journal,
         info,
         sync_ms=settings.sync_ms,
-        segment_bytes=round(settings.segment_mb * 1024 * 1024),
+        segment_bytes=settings.segment_bytes,
         segment_s=settings.segment_s,
+        rolled=rolled,
     )

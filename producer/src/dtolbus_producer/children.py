@@ -1,6 +1,7 @@
 """Child processes: started with a pipe as their stdin, which ends them; started again when they die."""
 
 import contextlib
+import logging
 import os
 import re
 import subprocess
@@ -8,9 +9,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from dtolbus.cli import STOP_WITH_PARENT
 from dtolbus.errors import CannotStartError, UsageError
+
+log = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.2, 5.0)
 """First and longest wait before a child is started again."""
@@ -54,6 +58,7 @@ class Child:
         """Whether its work is over, or it was told to stop and has ended."""
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
+        self._is_log_problem_told = False
         self._started_at = 0.0
         self._restart_at = 0.0
         self._wait_s = _BACKOFF_S[0]
@@ -72,7 +77,7 @@ class Child:
         if arguments is None:
             self.is_done = True
             return
-        with self.log.open("ab") as output:
+        with self._output() as output:
             self._log_start = output.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -85,6 +90,16 @@ class Child:
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         self._started_at = now
+
+    def _output(self) -> BinaryIO:
+        """Open its log file; where that cannot be, on a full disk, it runs without one."""
+        try:
+            return self.log.open("ab")
+        except OSError as error:
+            if not self._is_log_problem_told:
+                self._is_log_problem_told = True
+                log.warning("no log", extra={"file": str(self.log), "cause": str(error)})
+            return Path(os.devnull).open("ab")
 
     def tend(self, now: float) -> None:
         """Notice its end and start it again when that is due.
@@ -135,12 +150,18 @@ class Child:
 
     def last_words(self, code: int) -> str:
         """Return the last line of its output since its last start, without its own name."""
-        with self.log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(self._log_start, size - _LAST_BYTES))
-            lines = file.read().decode(errors="replace").strip().splitlines()
+        lines = self._last_lines()
         words = re.sub(r"^dtolbus-[a-z]+: ", "", lines[-1]) if lines else "no word why"
         return words if code in _GIVE_UP else f"{self.spec.name} ends with exit code {code}: {words} (see {self.log})"
+
+    def _last_lines(self) -> list[str]:
+        try:
+            with self.log.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(self._log_start, size - _LAST_BYTES))
+                return file.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return []
 
     def _forget(self) -> None:
         if self._process is not None and self._process.stdin is not None:

@@ -53,11 +53,18 @@ def gateway() -> None:
 @option("--host", default="127.0.0.1", help="Address to bind; others than the loopback need keys.")
 @option("--pub-port", type=_PORT, default=5601, help="Port of the live records.")
 @option("--catchup-port", type=_PORT, default=5602, help="Port where what was before is fetched.")
-def serve(data: Path, host: str, pub_port: int, catchup_port: int) -> None:
+@option(
+    "--catchup-mb-s",
+    type=click.FloatRange(0.1),
+    default=200.0,
+    help="MB a second of what was before, for all clients together.",
+)
+def serve(data: Path, host: str, pub_port: int, catchup_port: int, catchup_mb_s: float) -> None:
     """Serve the data folder DIR until Ctrl-C."""
     from dtolbus_producer.gateway import serve as serve_folder  # noqa: PLC0415  # as above
 
-    serve_folder(data, host=host, pub_port=pub_port, catchup_port=catchup_port, stop=stop_event())
+    ports = {"pub_port": pub_port, "catchup_port": catchup_port}
+    serve_folder(data, host=host, **ports, stop=stop_event(), catchup_mb_s=catchup_mb_s)
 
 
 _add(producer, run)

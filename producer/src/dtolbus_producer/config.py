@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -11,6 +11,8 @@ import msgspec
 from dtolbus.errors import UsageError
 from dtolbus_producer.boards import board_class
 from dtolbus_producer.configkeys import key_problem
+from dtolbus_producer.journalconfig import JournalConfig
+from dtolbus_producer.sinkplaces import check_name, check_sink_places, shortened
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError
 
 SinkKind = Literal["parquet", "sqlite", "postgres", "csv", "jsonl"]
@@ -20,6 +22,7 @@ DEFAULT_SINKS = ("parquet", "sqlite", "csv", "jsonl")
 _SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
 _READINGS_ONLY = {"csv", "jsonl"}
 _HIGHEST_PORT = 65_535
+_LEAST_MB_S = 0.1
 _SIM_THROUGHPUT_HZ = 50_000
 
 
@@ -29,19 +32,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     pub_port: int = 5601
     catchup_port: int = 5602
-
-
-class JournalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[journal]`: how the journal is written."""
-
-    sync_ms: float = 20.0
-    """Records are made durable together every so often, ms; 0: each by itself."""
-    segment_mb: float = 256.0
-    """A file of the journal is closed at this size, MiB …"""
-    segment_s: float = 3600.0
-    """… or at this age, s."""
-    queue_s: float = 5.0
-    """How long the disk may stall before samples are lost (and an overrun event tells which), s."""
+    catchup_mb_s: float = 200.0
+    """What all clients together are served of what was before, at most, MB/s: publishing comes first."""
 
 
 class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -123,8 +115,9 @@ def checked(config: Config, source: str = "config") -> Config:
         _check_numbers(config)
         if not config.devices:
             raise WrongKeyError("device", "no device is configured: add a [[device]]")
-        _check_unique("device", (device.name for device in config.devices))
-        _check_unique("sink", (sink.name for sink in config.sinks))
+        _check_names("device", [device.name for device in config.devices])
+        _check_names("sink", [sink.name for sink in config.sinks])
+        check_sink_places((sink.kind, sink.name, sink.path) for sink in config.sinks)
     except WrongKeyError as error:
         raise UsageError(f"{source}: {error}") from error
     for place, device in enumerate(config.devices):
@@ -212,26 +205,22 @@ def _sim_devices(
 def _playback_devices(
     board: str, rate_hz: float | None, speed: float | str | None, duration_s: float | None
 ) -> tuple[DeviceConfig, ...]:
-    name = Path(board.partition(":")[2]).stem or "recording"
+    name = shortened(Path(board.partition(":")[2]).stem or "recording")
     task = TaskConfig(name, rate_hz=rate_hz, duration_s=duration_s)
     return (DeviceConfig("playback", board, {} if speed is None else {"speed": speed}, (task,)),)
 
 
 def _check_numbers(config: Config) -> None:
-    gateway, journal = config.gateway, config.journal
+    gateway = config.gateway
     for key, port in (("pub_port", gateway.pub_port), ("catchup_port", gateway.catchup_port)):
         if not 0 <= port <= _HIGHEST_PORT:
             raise WrongKeyError(f"gateway.{key}", f"{port}: a port is 1 to {_HIGHEST_PORT}, or 0 for any free one")
     if gateway.pub_port == gateway.catchup_port != 0:
         raise WrongKeyError("gateway.catchup_port", f"{gateway.catchup_port} is pub_port too: give each its own")
-    for key, value, least in (
-        ("sync_ms", journal.sync_ms, 0.0),
-        ("segment_mb", journal.segment_mb, 0.001),
-        ("segment_s", journal.segment_s, 0.01),
-        ("queue_s", journal.queue_s, 0.01),
-    ):
-        if not (value >= least and math.isfinite(value)):
-            raise WrongKeyError(f"journal.{key}", f"{value:g}: give a number of at least {least:g}")
+    if not (gateway.catchup_mb_s >= _LEAST_MB_S and math.isfinite(gateway.catchup_mb_s)):
+        why = f"{gateway.catchup_mb_s:g}: give a number of at least {_LEAST_MB_S:g}, MB/s"
+        raise WrongKeyError("gateway.catchup_mb_s", why)
+    config.journal.check()
 
 
 def _check_unique(what: str, names: Iterable[str]) -> None:
@@ -244,11 +233,17 @@ def _check_unique(what: str, names: Iterable[str]) -> None:
             raise WrongKeyError(f"{what}[{place}].name", f"{name!r} is the name of {what}[{before}] too: rename one")
 
 
+def _check_names(what: str, names: Sequence[str]) -> None:
+    _check_unique(what, names)
+    for place, name in enumerate(names):
+        check_name(f"{what}[{place}].name", name)
+
+
 def _check_device(key: str, device: DeviceConfig, source: str) -> None:
     try:
         if not device.tasks:
             raise WrongKeyError("task", f"the device {device.name!r} has no task: add a [[device.task]]")
-        _check_unique("task", (task.name for task in device.tasks))
+        _check_names("task", [task.name for task in device.tasks])
         for place, task in enumerate(device.tasks):
             _check_task(f"task[{place}]", task)
         kind = board_class(device.board_kind)

@@ -10,6 +10,8 @@ from dtolbus.runs import RUN_FILE, RunFolder
 
 _LOOK_EVERY_S = 0.02
 """How often `run.json` is looked at: it changes once, when the run is over."""
+_FIRST_EVERY_S = 1.0
+"""How often the oldest segment is looked for."""
 
 
 class FollowedRun:
@@ -28,6 +30,7 @@ class FollowedRun:
         self._ended: RunEnd | None = None
         self._run_file_ns = -1
         self._looked_at = 0.0
+        self._first_at = self.moved_at
 
     @property
     def is_over(self) -> bool:
@@ -50,6 +53,8 @@ class FollowedRun:
         if self._ended is None and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
             self._look_for_end()
+        if now - self._first_at >= _FIRST_EVERY_S:
+            self._first_at, self._first = now, self._folder.first()
         head = self._folder.head()
         if head > self.head:
             self.moved_at = now

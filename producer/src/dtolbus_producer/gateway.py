@@ -3,17 +3,17 @@
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.records import RunStatus
-from dtolbus.wire import MAX_HEADER_BYTES, Ack, Fetch, Frame, Hello, Message, Refused, Welcome, decode, encode
+from dtolbus.wire import MAX_HEADER_BYTES, Ack, Credit, Fetch, Frame, Hello, Message, Refused, Welcome, decode, encode
 from dtolbus_producer.locking import locked
 from dtolbus_producer.recovery import recover_run
 from dtolbus_producer.registry import Registry
-from dtolbus_producer.serving import FETCH_RECORDS, ClientGoneError, FetchService
+from dtolbus_producer.serving import CATCHUP_MB_S, FETCH_RECORDS, ClientGoneError, FetchService
 from dtolbus_producer.sockets import GatewaySockets, Request
 from dtolbus_producer.tailing import HEARTBEAT_S, JournalTail
 
@@ -25,19 +25,29 @@ _IDLE_WAIT_S = 0.02
 _REQUESTS = 64
 """Requests answered before publishing goes on."""
 _WELCOME_RUNS = 200
+_WELCOMES = 256
+"""Clients that are told the runs at the same time."""
 _LONGEST_NAME = 100
 _CAUSES = 256
 
 
-def serve(data: Path, *, host: str, pub_port: int, catchup_port: int, stop: threading.Event) -> None:
-    """Serve the journal in `data` until `stop` is set.
+def serve(
+    data: Path,
+    *,
+    host: str,
+    pub_port: int,
+    catchup_port: int,
+    stop: threading.Event,
+    catchup_mb_s: float = CATCHUP_MB_S,
+) -> None:
+    """Serve the journal in `data` until `stop` is set; what was before at up to `catchup_mb_s` over all clients.
 
     Raises CannotStartError: a port in use, an address that needs keys, a folder that has a gateway already.
     """
     if not data.is_dir():
         raise CannotStartError(f"there is no data folder {data}: start a producer first, or name another")
     with locked(data / LOCK_FILE, f"{data} has a gateway already: stop it, or use that one"):
-        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port))
+        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port), catchup_mb_s)
         log.info("serving", extra={"data": str(data), "pub_port": pub_port, "catchup_port": catchup_port})
         try:
             while not stop.is_set():
@@ -49,10 +59,12 @@ def serve(data: Path, *, host: str, pub_port: int, catchup_port: int, stop: thre
 class Gateway:
     """Journal tail, catch-up service and registry around two sockets."""
 
-    def __init__(self, data: Path, sockets: GatewaySockets) -> None:
+    def __init__(self, data: Path, sockets: GatewaySockets, catchup_mb_s: float = CATCHUP_MB_S) -> None:
         self._sockets = sockets
         self._tail = JournalTail(data / "journal", recover_run)
-        self._fetches = FetchService(self._tail.held)
+        self._fetches = FetchService(self._tail.held, catchup_mb_s)
+        self._welcomes: OrderedDict[bytes, Iterator[list[Frame]]] = OrderedDict()
+        """What is left to tell of the runs, by client."""
         self._registry = Registry(data)
         self.malformed: Counter[tuple[str, str]] = Counter()
         """Messages that could not be read, by peer and cause."""
@@ -67,7 +79,8 @@ class Gateway:
             if request is None:
                 break
             self._take(request)
-        self._fetches.serve(self._sockets.send)
+        self._welcome()
+        self._fetches.serve(self._sockets.send, time.monotonic())
         self._registry.write_changed()
 
     def close(self) -> None:
@@ -80,9 +93,21 @@ class Gateway:
         self._sockets.close()
 
     def _wait_s(self) -> float:
-        if self._tail.has_more or self._fetches.is_busy:
+        if self._tail.has_more or self._welcomes:
             return 0.0
-        return _RUNNING_WAIT_S if self._tail.is_running else _IDLE_WAIT_S
+        wait_s = _RUNNING_WAIT_S if self._tail.is_running else _IDLE_WAIT_S
+        fetches_s = self._fetches.wait_s(time.monotonic())
+        return wait_s if fetches_s is None else min(wait_s, fetches_s)
+
+    def _welcome(self) -> None:
+        """Send the next part of a Welcome: ten thousand runs at once would hold up publishing."""
+        if not self._welcomes:
+            return
+        client, parts = self._welcomes.popitem(last=False)
+        frames = next(parts, None)
+        # a client that takes no more asks again: without the last part it knows that some are missing
+        if frames is not None and self._send(client, frames):
+            self._welcomes[client] = parts
 
     def _take(self, request: Request) -> None:
         try:
@@ -101,8 +126,18 @@ class Gateway:
                 if len(message.worker) > _LONGEST_NAME:
                     yield encode(Refused(f"a worker's name has at most {_LONGEST_NAME} characters"))
                     return
-                self._registry.hello(message)
-                yield from welcomes(self._tail.statuses())
+                taken = self._registry.hello(message)
+                if taken is not None:
+                    yield encode(Refused(taken, is_final=True))
+                    return
+                if message.more:
+                    return
+                if client not in self._welcomes and len(self._welcomes) >= _WELCOMES:
+                    yield encode(Refused(f"{_WELCOMES} clients are being told the runs: ask again later"))
+                    return
+                self._welcomes[client] = welcomes(self._tail.statuses())
+            case Credit():
+                self._fetches.grant(client, message)
             case Fetch():
                 refusal = self._fetches.ask(client, message)
                 if refusal is not None:
@@ -112,12 +147,14 @@ class Gateway:
             case _:
                 yield encode(Refused(f"a {type(message).__name__} is nothing that a gateway is asked"))
 
-    def _send(self, client: bytes, frames: list[Frame]) -> None:
+    def _send(self, client: bytes, frames: list[Frame]) -> bool:
         try:
-            if not self._sockets.send(client, frames):
-                log.debug("answer dropped: the client takes nothing")
+            if self._sockets.send(client, frames):
+                return True
+            log.debug("answer dropped: the client takes nothing")
         except ClientGoneError:
             log.debug("answer dropped: the client is gone")
+        return False
 
     def _count(self, address: str, cause: str) -> None:
         key = (address, cause[:60])

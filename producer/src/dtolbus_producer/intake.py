@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 
 from dtolbus.errors import DtolbusError
-from dtolbus.records import DaqEvent, Record, RunEnd, RunInfo
-from dtolbus_producer.journal import RunWriter
+from dtolbus.records import DaqBlock, DaqEvent, Record, RunEnd, RunInfo
+from dtolbus_producer.journal import JournalError, RunWriter
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +23,22 @@ class Intake:
     """Takes one run's records; its thread makes the journal and writes them. Used by one thread, the board's.
 
     A board that cannot wait `offer`s: what finds the queue full is lost, and an overrun event in its place tells which
-    samples. What goes wrong with the journal is raised by the next call.
+    samples. What goes wrong with the journal is raised by the next call. Once `full` tells why there is no room, an
+    event says so, and the run ends.
     """
 
     def __init__(
-        self, info: RunInfo, utc_offset_ns: int, open_writer: Callable[[RunInfo], RunWriter], size: int
+        self,
+        info: RunInfo,
+        utc_offset_ns: int,
+        open_writer: Callable[[RunInfo], RunWriter],
+        size: int,
+        full: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._info = info
         self._utc_offset_ns = utc_offset_ns
         self._open_writer = open_writer
+        self._why_full = full
         self._queue: queue.Queue[MakeRecord | None] = queue.Queue(maxsize=size)
         self._held: deque[MakeRecord] = deque()
         self._lost = (0, 0)
@@ -140,9 +147,16 @@ class Intake:
 
     def _write_until_end(self) -> None:
         writer = self._open_writer(self._info)
+        end_sample = 0
         try:
             while (make := self._queue.get()) is not None:
-                writer.append(make(writer.next_index))
+                why_full = self._why_full()
+                if why_full is not None:
+                    writer.append(self._event_maker("stopped", why_full, end_sample, 0)(writer.next_index))
+                    raise JournalError(why_full)
+                record = make(writer.next_index)
+                writer.append(record)
+                end_sample = record.end_sample_index if isinstance(record, DaqBlock) else record.index + 1
             self._is_drained = True
         except BaseException:
             self._end = "interrupted"

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,7 +39,8 @@ class JournalError(DtolbusError):
 class RunWriter:
     """Writes one run: makes its folder, which must be new, and holds its lock until it is closed.
 
-    `append` is for one thread. Records are durable `sync_ms` later (0: when append returns); `head` tells how many.
+    `append` is for one thread; `rolled` is called at each new segment, and must not wait. Records are durable `sync_ms`
+    later (0: when append returns); `head` tells how many.
     Raises CannotStartError where the folder cannot be made or is there already.
     """
 
@@ -51,12 +52,14 @@ class RunWriter:
         sync_ms: float = 20.0,
         segment_bytes: int = 256 * 1024 * 1024,
         segment_s: float = 3600.0,
+        rolled: Callable[[], None] = lambda: None,
     ) -> None:
         self.info = info
         self.path = run_path(journal, info.device, info.task, info.run_id)
         self._sync_s = sync_ms / 1000
         self._segment_bytes = segment_bytes
         self._segment_ns = round(segment_s * 1e9)
+        self._rolled = rolled
         self._state = threading.Condition(threading.RLock())
         self._stop = threading.Event()
         self._next = self._durable = 0
@@ -175,6 +178,7 @@ class RunWriter:
                 self._fail(error)
                 self._raise_error()
             self._full.append(segment)
+            self._rolled()
 
     def _put(self, record: Record) -> None:
         size = self._segment.append(record)

@@ -1,5 +1,7 @@
 """The parts of a stack: which child processes there are, and how each is called."""
 
+import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -10,12 +12,14 @@ import msgspec
 import zmq
 
 from dtolbus import files
+from dtolbus.errors import CannotStartError
 from dtolbus.topics import quote
 from dtolbus.wire import Hello, encode
 from dtolbus_producer.children import Child, ChildSpec
 from dtolbus_producer.config import Config, GatewayConfig, dump_config
 from dtolbus_producer.plan import place_of, worker_arguments
 
+_PORT_TAKEN = {errno.EADDRINUSE, errno.EACCES}
 _PROBE_S = 0.2
 _SHORTEST_RUN_S = 0.05
 
@@ -25,10 +29,9 @@ class Parts:
 
     def __init__(self, config: Config, data: Path, *, dsn: str | None = None, duration_s: float | None = None) -> None:
         self.logs = data / "logs"
-        for folder in (self.logs, data / "journal"):
-            files.make_folder(folder)
         path = self.logs / "config.json"
-        files.replace(path, dump_config(msgspec.structs.replace(config, sinks=())))
+        write_config(config, path)
+        files.make_folder(data / "journal")
         served = config.gateway
         self.gateway = self._child(
             "gateway",
@@ -36,6 +39,7 @@ class Parts:
                 [
                     *("dtolbus_producer", "gateway", "serve", str(data), "--host", served.host),
                     *("--pub-port", str(served.pub_port), "--catchup-port", str(served.catchup_port)),
+                    *("--catchup-mb-s", str(served.catchup_mb_s)),
                 ]
             ),
         )
@@ -59,6 +63,17 @@ class Parts:
         self, name: str, arguments: Callable[[], Sequence[str]], environment: dict[str, str] | None = None
     ) -> Child:
         return Child(ChildSpec(name, arguments, environment or {}), self.logs)
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write what acquisitions are to read, without sinks and their passwords. Raises CannotStartError."""
+    try:
+        files.make_folder(path.parent)
+        files.replace(path, dump_config(msgspec.structs.replace(config, sinks=())))
+    except OSError as error:
+        raise CannotStartError(
+            f"{path} cannot be written ({error.strerror or error}): make room, or choose another folder with --data"
+        ) from error
 
 
 def acquisition_children(
@@ -130,6 +145,20 @@ def with_ports(gateway: GatewayConfig) -> GatewayConfig:
     return msgspec.structs.replace(
         gateway, pub_port=gateway.pub_port or free[0], catchup_port=gateway.catchup_port or free[1]
     )
+
+
+def check_ports(gateway: GatewayConfig) -> None:
+    """Raise CannotStartError where a port is taken; checked before any sink could talk to whoever has it."""
+    for option, port in (("--pub-port", gateway.pub_port), ("--catchup-port", gateway.catchup_port)):
+        with socket.socket() as probe:
+            if os.name != "nt":  # as the gateway's own socket: a port in TIME_WAIT is free
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((gateway.host, port))
+            except OSError as error:
+                if error.errno in _PORT_TAKEN:
+                    taken = f"port {port} is in use: stop what uses it, or choose another with {option}"
+                    raise CannotStartError(taken) from error
 
 
 def gateway_answers(gateway: GatewayConfig) -> bool:

@@ -22,10 +22,11 @@ from dtolbus_producer.config import (
     load_config,
     with_duration,
 )
+from dtolbus_producer.durations import check_durations
 from dtolbus_producer.postgres_embedded import EMBEDDED
+from dtolbus_producer.sinkplaces import default_place
 
 SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
-_PLACES = {"parquet": "parquet", "sqlite": "dtolbus.sqlite", "csv": "csv", "jsonl": "jsonl"}
 _CHOOSES_BLOCKS = {"sqlite", "postgres"}
 
 
@@ -68,6 +69,8 @@ def resolve(options: UpOptions) -> Config:
     if sinks is not None or not config.sinks:
         chosen = tuple(_sink(kind, options) for kind in sinks or DEFAULT_SINKS)
         config = msgspec.structs.replace(config, sinks=chosen)
+    elif options.dsn is not None:
+        config = msgspec.structs.replace(config, sinks=_with_dsn(config.sinks, options.dsn))
     gateway = config.gateway
     gateway = msgspec.structs.replace(
         gateway,
@@ -76,7 +79,9 @@ def resolve(options: UpOptions) -> Config:
     )
     data = config.data if options.data is None else str(options.data)
     config = checked(msgspec.structs.replace(config, gateway=gateway, data=data), "options")
-    return config if options.duration_s is None else with_duration(config, options.duration_s)
+    config = config if options.duration_s is None else with_duration(config, options.duration_s)
+    check_durations(config, options.duration_s, str(options.config or "options"))
+    return config
 
 
 def _sink_kinds(options: UpOptions) -> list[str] | None:
@@ -92,6 +97,13 @@ def _sink_kinds(options: UpOptions) -> list[str] | None:
     if not kinds:
         raise UsageError(f"--sinks names none; there are {', '.join(SINK_KINDS)}")
     return list(dict.fromkeys(kinds))
+
+
+def _with_dsn(sinks: tuple[SinkConfig, ...], dsn: str) -> tuple[SinkConfig, ...]:
+    """Return the config's sinks with the Postgres ones going to this database, and one added where there is none."""
+    if not any(sink.kind == "postgres" for sink in sinks):
+        return (*sinks, default_sink("postgres", dsn=dsn))
+    return tuple(msgspec.structs.replace(sink, dsn=dsn) if sink.kind == "postgres" else sink for sink in sinks)
 
 
 def _sink(kind: str, options: UpOptions) -> SinkConfig:
@@ -122,15 +134,7 @@ def place_of(sink: SinkConfig, data: Path) -> str:
     """Return where the sink's data goes, for people."""
     if sink.kind == "postgres":
         return f"{data / 'postgres'} (embedded server)" if sink.dsn == EMBEDDED else "the database of --dsn"
-    return sink.path or str(data / _default_place(sink))
-
-
-def _default_place(sink: SinkConfig) -> str:
-    """Return the sink's file or folder in the data folder; a sink with a name of its own has a place of its own."""
-    place = _PLACES[sink.kind]
-    if sink.name == sink.kind:
-        return place
-    return f"{sink.name}.sqlite" if sink.kind == "sqlite" else sink.name
+    return sink.path or str(data / default_place(sink.kind, sink.name))
 
 
 def worker_arguments(sink: SinkConfig, config: Config, data: Path) -> Sequence[str]:

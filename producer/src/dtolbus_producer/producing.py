@@ -1,16 +1,16 @@
 """`dtolbus-producer run`: one device in this process, or a process for each."""
 
+import os
 import threading
 import time
 from pathlib import Path
 
-import msgspec
-
-from dtolbus import files
+from dtolbus.cli import STOP_WITH_PARENT
 from dtolbus_producer.acquisition import acquire
 from dtolbus_producer.children import end_all
-from dtolbus_producer.config import Config, dump_config, load_config, with_duration
-from dtolbus_producer.parts import acquisition_children
+from dtolbus_producer.config import Config, load_config, with_duration
+from dtolbus_producer.durations import check_durations
+from dtolbus_producer.parts import acquisition_children, write_config
 
 _TURN_S = 0.1
 _END_S = 20.0
@@ -26,6 +26,8 @@ def run_producer(
     config = load_config(config_path)
     if duration_s is not None:
         config = with_duration(config, duration_s)
+    if not os.environ.get(STOP_WITH_PARENT):  # started again by `up`, it may have less left than that
+        check_durations(config, duration_s, str(config_path))
     folder = (data or Path(config.data)).absolute()
     if device is None and len(config.devices) == 1:
         device = config.devices[0].name
@@ -39,9 +41,8 @@ def run_producer(
 def _run_all(config: Config, data: Path, duration_s: float | None, stop: threading.Event) -> None:
     """Run a process for each device, and start again what dies."""
     logs = data / "logs"
-    files.make_folder(logs)
     path = logs / "producer.json"
-    files.replace(path, dump_config(msgspec.structs.replace(config, sinks=())))
+    write_config(config, path)
     children = list(acquisition_children(config, data, path, logs, duration_s).values())
     try:
         for child in children:

@@ -30,6 +30,7 @@ def recover_device(journal: Path, device: str) -> list[Path]:
 def recover_run(folder: Path) -> RunFile | None:
     """End a run whose producer is gone: its last chunk is cut off where it is torn, its final is what is readable.
 
+    Where the head says that more was durable, its final is that head: whoever reads on gets a gap.
     Returns None where the run is over already, is being written, or cannot be read (that is logged). What is cut off
     is kept as `<segment>.torn`.
     """
@@ -59,6 +60,10 @@ def _recover(folder: Path, file: RunFile) -> RunFile:
         if found is not None:
             final, end = found
             break
+    if head > final:
+        extra = {"run": str(folder), "readable_to": final, "head": head}
+        log.error("records that were safe on disk are missing in the journal", extra=extra)
+    final = max(final, head, RunFolder(folder).manifest().end)  # all that was durable counts: what is gone is a gap
     ended = RunFile(file.info, "interrupted", final, None, _segment_bytes(folder, file.info.kind))
     fd = files.open_in_place(folder / HEAD_FILE)
     try:
@@ -72,7 +77,7 @@ def _recover(folder: Path, file: RunFile) -> RunFile:
 
 
 def _readable_head(folder: Path) -> int:
-    """Return what the head file said. Only tells a damaged record that was durable from one that never was."""
+    """Return how many records were durable: the head is written after their sync. 0 where it is damaged."""
     try:
         found = decode_head((folder / HEAD_FILE).read_bytes()[:_HEAD_BYTES])
     except (OSError, RawFormatError):

@@ -17,6 +17,7 @@ from dtolbus.registrations import (
     encode_registration,
     read_registration,
     registration_path,
+    was_forgotten,
 )
 from dtolbus.topics import stream_name
 from dtolbus.wire import Ack, Hello
@@ -49,6 +50,16 @@ def registered(known: Registration | None, hello: Hello, seen_utc: str) -> Regis
     )
 
 
+def is_elsewhere(known: Registration, hello: Hello) -> bool:
+    """Return whether a Hello comes from another destination than the registered one, at another place.
+
+    Another destination at the same place is one that was made anew: it begins from zero.
+    """
+    if known.destination_id == hello.destination_id:
+        return False
+    return (known.place, known.options.get("host")) != (hello.place, hello.options.get("host"))
+
+
 class Registry:
     """Takes Hello and Ack; writes what changed on a thread of its own, so that a slow disk delays no publishing."""
 
@@ -61,12 +72,21 @@ class Registry:
         self._writing: Future[None] | None = None
         files.make_folder(data / SINKS_FOLDER)
 
-    def hello(self, hello: Hello) -> None:
-        """Register a worker; a nameless one keeps no position and is not registered."""
+    def hello(self, hello: Hello) -> str | None:
+        """Register a worker; return why not, where its name is another destination's.
+
+        A nameless one keeps no position and is not registered.
+        """
         if not hello.worker:
-            return
+            return None
         known = self._known.get(hello.worker) or self._read(hello.worker)
+        if known is not None and is_elsewhere(known, hello):
+            return (
+                f"the sink {known.name!r} of this journal is {known.place}; give {hello.place} another --name, or say "
+                f"`dtolbus sinks forget {known.name}` first"
+            )
         self._put(registered(known, hello, _now()))
+        return None
 
     def ack(self, ack: Ack) -> None:
         """Note how far a worker is. One that never said Hello is ignored."""
@@ -100,6 +120,8 @@ class Registry:
         for registration in changed:
             path = registration_path(self._data, registration.name)
             try:
+                if was_forgotten(self._data, registration):
+                    continue
                 files.replace(path, encode_registration(registration))
             except OSError as error:
                 log.warning("registration not written", extra={"file": str(path), "cause": str(error)})

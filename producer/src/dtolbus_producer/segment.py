@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from dtolbus import files
-from dtolbus.framing import encode_file_header, encode_record
+from dtolbus.chunks import encode_record
+from dtolbus.framing import encode_file_header
 from dtolbus.records import Record, RunInfo
 from dtolbus.runs import segment_name
 

@@ -1,32 +1,36 @@
 """Serving what was before: Fetch → records, gaps, Done. In slices, the clients taking turns. Opens no socket."""
 
 import logging
-import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from dtolbus.errors import RawFormatError
 from dtolbus.records import Gap, Record, RunInfo
 from dtolbus.runs import RunFolder
-from dtolbus.wire import MAX_MESSAGE_BYTES, Control, Done, Fetch, Frame, Refused, RunGap, RunRecord, encode
+from dtolbus.wire import MAX_MESSAGE_BYTES, Credit, Done, Fetch, Frame, Refused, RunGap, RunRecord, encode
+from dtolbus_producer.bucket import TokenBucket
 
 log = logging.getLogger(__name__)
 
+CATCHUP_MB_S = 200.0
+"""What all clients together are served at most, MB a second, where nothing else is configured."""
 FETCH_RECORDS = 256
 """Records served for one Fetch at most."""
 FETCH_BYTES = 8 << 20
 _SLICE_RECORDS = 16
-_SLICE_BYTES = 1 << 20
-_WAITING_FETCHES = 4
+_SLICE_BYTES = 256 << 10
+"""What is read and sent before publishing goes on."""
 _CLIENTS = 256
-_JOBS = 16
-"""Fetches being served at the same time; others wait their turn."""
-_OPEN_FOLDERS = 32
-"""Runs kept open for the next Fetch of the same client, so that reading goes on where it stopped."""
-_STUCK_S = 10.0
-"""A client that takes nothing for this long has lost its fetches."""
+_OPEN_RUNS = 32
+"""Runs kept open, so that reading goes on where it stopped."""
+_IDLE_S = 5.0
+"""When nobody was served for this long, no run is kept open."""
+_FULL_WAIT_S = 0.01
+"""A client whose queue is full is tried again after this long."""
 
 TOO_LARGE = f"the record is larger than a message, {MAX_MESSAGE_BYTES >> 20} MiB; the journal has it"
 
@@ -48,65 +52,82 @@ class Held:
 
 
 @dataclass
-class _Job:
-    """One Fetch being served."""
+class _Client:
+    """A client's Fetch and how far it is served. One without credit costs no more than this."""
 
     fetch: Fetch
-    info: RunInfo
-    records: Iterator[Record | Gap]
     next: int
+    credit: int = 0
     count: int = 0
     size: int = 0
-    done: bool = False
+    records: Iterator[Record | Gap] | None = None
+    """What is read on; None: to be sought again."""
+    full_until: float = 0.0
 
+    @property
+    def is_at_end(self) -> bool:
+        return self.next >= self.fetch.to_index or self.count >= FETCH_RECORDS or self.size >= FETCH_BYTES
 
-@dataclass
-class _Client:
-    waiting: deque[Fetch] = field(default_factory=deque)
-    job: _Job | None = None
-    unsent: list[Frame] | None = None
-    moved_at: float = 0.0
+    @property
+    def may_be_sent(self) -> bool:
+        return self.credit > 0 or self.is_at_end
 
 
 class FetchService:
     """Answers the fetches of all clients; `find` tells how far a run can be served, None where it is unknown."""
 
-    def __init__(self, find: Callable[[str], Held | None]) -> None:
+    def __init__(self, find: Callable[[str], Held | None], catchup_mb_s: float = CATCHUP_MB_S) -> None:
         self._find = find
+        self._bucket = TokenBucket(catchup_mb_s * 1e6)
         self._clients: OrderedDict[bytes, _Client] = OrderedDict()
+        """Who was served longest ago comes first."""
         self._folders: OrderedDict[tuple[bytes, str], RunFolder] = OrderedDict()
+        self._served_at = 0.0
 
-    def ask(self, client: bytes, fetch: Fetch) -> Refused | None:
+    def ask(self, key: bytes, fetch: Fetch) -> Refused | None:
         """Take a Fetch; return why not, where it is not served."""
-        known = self._clients.get(client)
-        if known is None and len(self._clients) >= _CLIENTS:
-            return refused(fetch, f"{_CLIENTS} clients are being served: ask again later")
-        if known is not None and len(known.waiting) >= _WAITING_FETCHES:
+        if key in self._clients:
             return refused(fetch, "one fetch at a time: wait for Done")
-        why = self._wrong(fetch)
-        if why is not None:
-            return refused(fetch, why)
-        if known is None:
-            known = self._clients[client] = _Client(moved_at=time.monotonic())
-        known.waiting.append(fetch)
+        if len(self._clients) >= _CLIENTS and not self._forget_one():
+            return refused(fetch, f"{_CLIENTS} clients are being served: ask again later")
+        held = self._find(fetch.run_id)
+        if held is None or (held.info.device, held.info.task) != (fetch.device, fetch.task):
+            return refused(fetch, f"the journal holds no run {fetch.run_id!r} of {fetch.device}/{fetch.task}")
+        start, end = fetch.from_index, fetch.to_index
+        if not 0 <= start <= end or start > held.head:
+            return refused(fetch, f"records [{start}, {end}) of a run whose head is {held.head}")
+        fetch = msgspec.structs.replace(fetch, to_index=min(end, held.head))
+        self._clients[key] = _Client(fetch, start)
         return None
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a slice could be sent now."""
-        return any(client.unsent is None for client in self._clients.values())
+    def grant(self, key: bytes, credit: Credit) -> None:
+        """Let the client's Fetch of that number go on. Credit for another one is of no use, and ignored."""
+        client = self._clients.get(key)
+        if client is not None and client.fetch.number == credit.number and credit.records > 0:
+            client.credit = min(client.credit + credit.records, FETCH_RECORDS)
 
-    def serve(self, send: Send) -> None:
-        """Send a slice to the client whose turn it is."""
-        if not self._clients:
+    def wait_s(self, now: float) -> float | None:
+        """Return after how long there is something to send, s; None where nobody may be sent anything."""
+        waits = [max(0.0, c.full_until - now) for c in self._clients.values() if c.may_be_sent]
+        return max(min(waits), self._bucket.wait_s(now)) if waits else None
+
+    def serve(self, send: Send, now: float) -> None:
+        """Send a slice to the client whose turn it is, if the rate allows; `now` is monotonic, s."""
+        due = (key for key, client in self._clients.items() if client.may_be_sent and now >= client.full_until)
+        key = next(due, None)
+        if key is None or self._bucket.wait_s(now) > 0:
+            self._close_unused(now)
             return
-        key, client = self._clients.popitem(last=False)
+        self._served_at = now
+        client = self._clients[key]
         try:
-            goes_on = self._serve_slice(key, client, send)
+            goes_on = self._serve_slice(key, client, send, now)
         except ClientGoneError:
             goes_on = False
         if goes_on:
-            self._clients[key] = client
+            self._clients.move_to_end(key)
+        else:
+            del self._clients[key]
 
     def close(self) -> None:
         """Close what is open."""
@@ -114,76 +135,78 @@ class FetchService:
         while self._folders:
             self._folders.popitem()[1].close()
 
-    def _wrong(self, fetch: Fetch) -> str | None:
-        held = self._find(fetch.run_id)
-        if held is None or (held.info.device, held.info.task) != (fetch.device, fetch.task):
-            return f"the journal holds no run {fetch.run_id!r} of {fetch.device}/{fetch.task}"
-        if not 0 <= fetch.from_index <= fetch.to_index or fetch.from_index > held.head:
-            return f"records [{fetch.from_index}, {fetch.to_index}) of a run whose head is {held.head}"
-        return None
-
-    def _serve_slice(self, key: bytes, client: _Client, send: Send) -> bool:
+    def _serve_slice(self, key: bytes, client: _Client, send: Send, now: float) -> bool:
         """Send up to a slice; return whether the client has more to get."""
-        if client.job is None and client.unsent is None and self._jobs() >= _JOBS:
-            return True
         size = 0
         for _ in range(_SLICE_RECORDS):
-            frames = client.unsent or self._next_frames(key, client)
-            if frames is None:
-                return False
-            client.unsent = frames
-            if not send(key, frames):
-                return time.monotonic() - client.moved_at < _STUCK_S
-            client.unsent = None
-            client.moved_at = time.monotonic()
-            size += sum(len(frame) for frame in frames)
-            if size >= _SLICE_BYTES:
+            if size >= _SLICE_BYTES or not client.may_be_sent:
                 break
+            before = client.next
+            frames, is_last = self._next_frames(key, client)
+            if not send(key, frames):
+                client.next, client.records = before, None
+                client.full_until = now + _FULL_WAIT_S
+                break
+            if is_last:
+                return False
+            sent = sum(len(frame) for frame in frames)
+            self._bucket.take(sent)
+            size += sent
+            client.size += sent
+            client.count += 1
+            client.credit -= 1
         return True
 
-    def _next_frames(self, key: bytes, client: _Client) -> list[Frame] | None:
-        """Return the next message for the client; None where nothing is left to answer."""
-        if client.job is None:
-            if not client.waiting:
-                return None
-            fetch = client.waiting.popleft()
-            try:
-                client.job = self._begin(key, fetch)
-            except (RawFormatError, OSError, LookupError) as error:
-                return self._failed(fetch, error)
-        try:
-            frames = _advance(client.job)
-        except (RawFormatError, OSError) as error:
-            frames = self._failed(client.job.fetch, error)
-            client.job = None
-            return frames
-        if client.job.done:
-            client.job = None
-        return frames
-
-    def _begin(self, key: bytes, fetch: Fetch) -> _Job:
+    def _next_frames(self, key: bytes, client: _Client) -> tuple[list[Frame], bool]:
+        """Return the next message for the client, and whether it is the last for its Fetch."""
+        fetch = client.fetch
+        if client.is_at_end:
+            return encode(Done(fetch.run_id, client.next, fetch.number)), True
         held = self._find(fetch.run_id)
         if held is None:
-            raise LookupError(f"run {fetch.run_id} is gone")
-        folder = self._folders.pop((key, fetch.run_id), None) or RunFolder(held.path)
-        self._folders[key, fetch.run_id] = folder
-        self._close_unused()
-        to_index = min(fetch.to_index, held.head)
-        return _Job(fetch, held.info, folder.records(fetch.from_index, to_index), fetch.from_index)
+            return self._failed(fetch, f"run {fetch.run_id} is gone")
+        try:
+            if client.records is None:
+                client.records = self._folder(key, held).records(client.next, fetch.to_index)
+            found = next(client.records, None)
+        except (RawFormatError, OSError) as error:
+            return self._failed(fetch, str(error))
+        if found is None:
+            return self._failed(fetch, f"nothing where record {client.next} should be")
+        client.next = found.to_index if isinstance(found, Gap) else found.index + 1
+        return _answer(fetch, held.info, found), False
 
-    def _jobs(self) -> int:
-        return sum(client.job is not None for client in self._clients.values())
+    def _folder(self, key: bytes, held: Held) -> RunFolder:
+        """Return the run's folder, open for this client; the one used longest ago is closed instead."""
+        folder = self._folders.pop((key, held.info.run_id), None) or RunFolder(held.path)
+        self._folders[key, held.info.run_id] = folder
+        while len(self._folders) > _OPEN_RUNS:
+            (other, _), unused = self._folders.popitem(last=False)
+            if other in self._clients:
+                self._clients[other].records = None
+            unused.close()
+        return folder
 
-    def _close_unused(self) -> None:
-        """Close the runs used longest ago, but none that a client is reading."""
-        for key in list(self._folders)[:-_OPEN_FOLDERS]:
-            client = self._clients.get(key[0])
-            if client is None or client.job is None:
-                self._folders.pop(key).close()
+    def _close_unused(self, now: float) -> None:
+        """Close the runs when nobody was served for a while: a file that is open keeps its room on the disk."""
+        if now - self._served_at < _IDLE_S:
+            return
+        for client in self._clients.values():
+            client.records = None
+        while self._folders:
+            self._folders.popitem()[1].close()
 
-    def _failed(self, fetch: Fetch, error: Exception) -> list[Frame]:
-        log.warning("fetch failed", extra={"run": fetch.run_id, "cause": str(error)})
-        return encode(refused(fetch, f"the journal cannot be read: {error}"))
+    def _forget_one(self) -> bool:
+        """Forget the fetch of the client that has granted nothing for longest; return whether there was one."""
+        for key, client in self._clients.items():
+            if not client.may_be_sent:
+                del self._clients[key]
+                return True
+        return False
+
+    def _failed(self, fetch: Fetch, cause: str) -> tuple[list[Frame], bool]:
+        log.warning("fetch failed", extra={"run": fetch.run_id, "cause": cause})
+        return encode(refused(fetch, f"the journal cannot be read: {cause}")), True
 
 
 def fits(frames: list[Frame]) -> bool:
@@ -196,20 +219,13 @@ def refused(fetch: Fetch, why: str) -> Refused:
     return Refused(why, fetch.run_id, fetch.number)
 
 
-def _advance(job: _Job) -> list[Frame]:
-    """Return the job's next message: a record, a gap, and Done after the last or at the limits."""
-    found = None if job.count >= FETCH_RECORDS or job.size >= FETCH_BYTES else next(job.records, None)
-    if found is None:
-        job.done = True
-        answer: Control = Done(job.fetch.run_id, job.next, job.fetch.number)
-        return encode(answer)
-    job.count += 1
+def _answer(fetch: Fetch, info: RunInfo, found: Record | Gap) -> list[Frame]:
+    """Return the message for what the journal has next."""
     if isinstance(found, Gap):
-        job.next = found.to_index
-        return encode(RunGap(job.fetch.run_id, found.from_index, found.to_index, found.cause))
-    job.next = found.index + 1
-    frames = encode(RunRecord(job.info, found))
-    if not fits(frames):
-        return encode(RunGap(job.fetch.run_id, found.index, job.next, TOO_LARGE))
-    job.size += sum(len(frame) for frame in frames)
-    return frames
+        samples = (found.first_sample, found.end_sample)
+        gap = RunGap(fetch.run_id, found.from_index, found.to_index, found.cause, *samples, number=fetch.number)
+        return encode(gap)
+    frames = encode(RunRecord(info, found))
+    if fits(frames):
+        return frames
+    return encode(RunGap(fetch.run_id, found.index, found.index + 1, TOO_LARGE, number=fetch.number))

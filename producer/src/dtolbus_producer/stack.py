@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import click
 import msgspec
 
 from dtolbus import files
@@ -20,7 +19,7 @@ from dtolbus.registrations import Registration
 from dtolbus_producer.children import Child, end_all, environment
 from dtolbus_producer.config import Config
 from dtolbus_producer.locking import locked
-from dtolbus_producer.parts import Parts, first_screen, gateway_answers, with_ports
+from dtolbus_producer.parts import Parts, check_ports, first_screen, gateway_answers, with_ports
 from dtolbus_producer.postgres_embedded import EMBEDDED, embedded_postgres
 from dtolbus_producer.progress import (
     JournalWatch,
@@ -31,7 +30,7 @@ from dtolbus_producer.progress import (
     snapshot,
     what_is_behind,
 )
-from dtolbus_producer.table import Display, View, make_display
+from dtolbus_producer.table import Display, View, make_display, say
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +55,12 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
     with ExitStack() as held:
         taken = f"{data} has a `dtolbus up` already: stop it, or choose another folder with --data"
         held.enter_context(locked(data / LOCK_FILE, taken))
+        check_ports(config.gateway)
         dsn = next((sink.dsn for sink in config.sinks if sink.kind == "postgres"), None)
         if dsn == EMBEDDED:
             dsn = held.enter_context(embedded_postgres(data))
         for line in first_screen(config, data):
-            click.echo(line)
+            say(line)
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
         session = Session(config, data, parts, duration_s)
         try:
@@ -69,7 +69,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
             session.close()
         silent = session.silent_devices()
         for device, log_path in silent.items():
-            click.echo(f"{device} acquired nothing; see {log_path}", err=True)
+            say(f"{device} acquired nothing; see {log_path}", err=True)
         return _verify(data, session.new_runs(), list(parts.sinks), dsn) or (1 if silent else 0)
 
 
@@ -82,6 +82,7 @@ class Session:
         self._duration_s = duration_s
         self._acquiring_since = time.monotonic()
         self._pids: dict[str, int | None] = {}
+        self._is_pids_problem_told = False
         self._journal = JournalWatch(data / "journal")
         self._journal.update()
         self._before = set(self._journal.statuses)
@@ -113,8 +114,9 @@ class Session:
         return sorted(set(self._journal.statuses) - self._before)
 
     def silent_devices(self) -> dict[str, Path]:
-        """Return the devices that have no run in this session, each with its log."""
-        heard = {self._journal.statuses[run_id].info.device for run_id in self.new_runs()}
+        """Return the devices of which this session has no record, each with its log."""
+        runs = [self._journal.statuses[run_id] for run_id in self.new_runs()]
+        heard = {status.info.device for status in runs if status.head}
         return {name: child.log for name, child in self._parts.acquisitions.items() if name not in heard}
 
     def close(self) -> None:
@@ -125,7 +127,7 @@ class Session:
         parts = self._parts
         for children in (parts.acquisitions.values(), parts.sinks.values(), [parts.gateway]):
             for child in end_all(list(children), _END_S):
-                click.echo(f"{child.spec.name} did not end within {_END_S:.0f} s and was killed", err=True)
+                say(f"{child.spec.name} did not end within {_END_S:.0f} s and was killed", err=True)
         self._journal.update()
         self._journal.close()
 
@@ -153,7 +155,7 @@ class Session:
             if now - moved_at > _NO_PROGRESS_S:
                 for name, progress in behind.items():
                     lost = f"{progress.lag} records are missing; see {self._parts.sinks[name].log}"
-                    click.echo(f"{name} makes no progress: {lost}", err=True)
+                    say(f"{name} makes no progress: {lost}", err=True)
                 return
             time.sleep(_TURN_S)
 
@@ -225,7 +227,12 @@ class Session:
         pids = {child.spec.name: child.pid for child in self._parts.all()}
         if pids != self._pids:
             self._pids = pids
-            files.replace(self._parts.logs / PIDS_FILE, json.dumps(pids, indent=2).encode())
+            try:
+                files.replace(self._parts.logs / PIDS_FILE, json.dumps(pids, indent=2).encode())
+            except OSError as error:  # nothing depends on it, least of all the recording
+                if not self._is_pids_problem_told:
+                    self._is_pids_problem_told = True
+                    log.warning("pids not written", extra={"folder": str(self._parts.logs), "cause": str(error)})
 
 
 def _verify(data: Path, run_ids: Sequence[str], sinks: Sequence[str], dsn: str | None) -> int:
@@ -234,7 +241,6 @@ def _verify(data: Path, run_ids: Sequence[str], sinks: Sequence[str], dsn: str |
         return 1
     chosen = [word for run_id in run_ids for word in ("--run", run_id)]
     chosen += [word for sink in sinks for word in ("--sink", sink)]
-    sys.stdout.flush()
     added = {} if dsn is None else {"DTOLBUS_DSN": dsn}
     command = [sys.executable, "-m", "dtolbus", "verify", "--data", str(data), *chosen]
     return subprocess.run(command, env=environment({"DTOLBUS_LOG_LEVEL": "warning", **added}), check=False).returncode

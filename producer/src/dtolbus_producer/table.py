@@ -1,5 +1,6 @@
 """What `up` shows while it runs: a live table on a terminal, a plain line a second elsewhere."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any, Protocol
 import click
 
 from dtolbus_producer.progress import Rates, Snapshot
+
+log = logging.getLogger(__name__)
 
 _LINE_EVERY_S = 1.0
 
@@ -34,6 +37,16 @@ class Display(Protocol):
         """Leave the last view standing."""
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line; where stdout is a file on a full disk, what runs goes on without it."""
+    try:
+        click.echo(line, err=err)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        log.debug("line not shown", extra={"line": line, "cause": str(error)})
+
+
 def make_display() -> Display:
     """Return the display that fits stdout."""
     return _LiveTable() if sys.stdout.isatty() else _PlainLines()
@@ -48,7 +61,7 @@ class _PlainLines:
         if view.elapsed_s < self._next_s and view.phase == self._phase:
             return
         self._next_s, self._phase = view.elapsed_s + _LINE_EVERY_S, view.phase
-        click.echo(line_of(view))
+        say(line_of(view))
 
     def close(self) -> None:
         pass

@@ -35,6 +35,8 @@ class RunRequest:
     queue_s: float
     """How long the disk may stall."""
     open_writer: Callable[[RunInfo], RunWriter]
+    full: Callable[[], str | None] = lambda: None
+    """Tells why the run must end for want of room."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ def _queue_size(plan: TaskPlan, queue_s: float) -> int:
     return 16 if plan.can_wait else min(max(records, 4), 100_000)
 
 
+def _intake(info: RunInfo, offset_ns: int, plan: TaskPlan, request: RunRequest) -> Intake:
+    return Intake(info, offset_ns, request.open_writer, _queue_size(plan, request.queue_s), request.full)
+
+
 class _ClockedRun:
     """Counts the samples, fits the clock, cuts the last block; knows the source only through what it delivered."""
 
@@ -124,7 +130,7 @@ class _ClockedRun:
         self._fit = ClockFit(plan.rate_hz, bracket_ns, self._offset_ns, keeps_time=plan.keeps_time)
         self._can_wait = plan.can_wait
         self._next = 0
-        self.intake = Intake(self._info, self._offset_ns, request.open_writer, _queue_size(plan, request.queue_s))
+        self.intake = _intake(self._info, self._offset_ns, plan, request)
 
     def follow(self, source: BlockSource, halt: threading.Event) -> Outcome:
         """Read the source to its end."""
@@ -193,7 +199,7 @@ class _PolledRun:
         self._missed_from = 0
         self._missed_told_ns = 0
         self._is_failing = False
-        self.intake = Intake(self._info, self._offset_ns, request.open_writer, _queue_size(plan, request.queue_s))
+        self.intake = _intake(self._info, self._offset_ns, plan, request)
 
     def follow(self, source: PolledSource, halt: threading.Event) -> Outcome:
         """Poll the source to its end."""

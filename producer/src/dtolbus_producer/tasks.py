@@ -13,6 +13,8 @@ _DEFAULT_BLOCK_BYTES = 1 << 20
 MAX_BLOCK_BYTES = 32 << 20
 """A block must fit into one message, whatever its values' type."""
 _VALUE_BYTES = 8
+_ROUNDING = 1e-6
+"""Part of a sample by which a product of duration and rate may be off."""
 
 
 class WrongKeyError(Exception):
@@ -73,7 +75,19 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         """Return after how many samples (polls) the task ends at the rate the board gives; None: never by itself."""
         if self.samples is not None:
             return self.samples
-        return None if self.duration_s is None else max(1, round(self.duration_s * rate_hz))
+        if self.duration_s is None:
+            return None
+        samples = self.duration_s * rate_hz
+        # a clocked sample is there at its period's end, and must not come after the time; a poll comes at its start
+        whole = round(samples) if self.kind == "readings" else math.floor(samples + _ROUNDING)
+        return max(1, whole)
+
+    @property
+    def is_too_short(self) -> bool:
+        """Whether its time ends before the first clocked sample is there, as far as the rate is known."""
+        if self.kind == "readings" or self.duration_s is None or self.rate_hz is None:
+            return False
+        return self.duration_s * self.rate_hz < 1 - _ROUNDING
 
     def samples_in_block(self, rate_hz: float) -> int:
         """Return how many samples of a channel make a block at the rate the board gives."""

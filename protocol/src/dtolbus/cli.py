@@ -21,6 +21,7 @@ from typing import Any, NoReturn, ParamSpec
 import click
 
 from dtolbus.errors import DtolbusError
+from dtolbus.topics import quote, unquote
 
 P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -144,13 +145,17 @@ STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"
 def stop_event() -> threading.Event:
     """Return an event that is set by Ctrl-C, SIGTERM, or the end of the parent that asked for it.
 
-    A second Ctrl-C ends the process at once. Call it on the main thread.
+    A second Ctrl-C, a second or more after the first, ends the process at once: some senders send each twice. Call it
+    on the main thread.
     """
     stop = threading.Event()
+    first_at = math.inf
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if stop.is_set() and number == signal.SIGINT:
+        nonlocal first_at
+        if number == signal.SIGINT and time.monotonic() - first_at >= 1.0:
             raise KeyboardInterrupt
+        first_at = min(first_at, time.monotonic())
         stop.set()
 
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
@@ -184,6 +189,24 @@ def command(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.
     return made
 
 
+def topic_option() -> Decorator:
+    """Return the option `--topic`, repeatable: prefixes of streams to take."""
+
+    def checked(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(topic_prefix(text) for text in given)
+
+    about = "Streams to take: block/, reading/, block/DEVICE/, block/DEVICE/TASK/; repeatable.  [default: all]"
+    return option("--topic", "topics", multiple=True, callback=checked, help=about)
+
+
+def topic_prefix(text: str) -> str:
+    """Return a topic prefix as on the wire, names quoted. Raises click.BadParameter where it can match nothing."""
+    kind, *names = text.split("/")
+    if kind not in ("block", "reading", "note") or len(names) > 3:
+        raise click.BadParameter(f"{text!r} is not like block/, reading/, block/DEVICE/ or block/DEVICE/TASK/")
+    return "/".join([kind, *(quote(unquote(name)) if name else "" for name in names)])
+
+
 def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
     """Return `key=value` texts as a dict. Raises click.UsageError for one without `=`."""
     found: dict[str, str] = {}
@@ -198,9 +221,7 @@ def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
 @command("listen")
 @click.argument("url")
 @option("--catchup", help="The gateway's catch-up socket: also get what the journal already holds.")
-@option(
-    "--topic", "topics", multiple=True, envvar="DTOLBUS_TOPIC", help="Prefix to take, e.g. block/sim0/; repeatable."
-)
+@topic_option()
 @option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds after which to end.")
 def listen(url: str, catchup: str | None, topics: tuple[str, ...], duration: float | None) -> None:
     """Show what arrives from a gateway: rate, lag, gaps. URL is like tcp://daq-pc:5601."""

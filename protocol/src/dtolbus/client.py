@@ -1,17 +1,35 @@
 """One end of the bus: SUB and DEALER sockets feeding a sequencer. Plain and sync; use it on one thread."""
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import zmq
 
-from dtolbus.errors import UsageError, WireError
+from dtolbus.connecting import MARK, connected
+from dtolbus.errors import CannotStartError, WireError
 from dtolbus.records import RunInfo
-from dtolbus.sequencer import Item, Sequencer, Step
-from dtolbus.wire import MAX_MESSAGE_BYTES, Ack, Hello, Message, Welcome, decode, encode, topic_of_run
+from dtolbus.sequencer import Item, Sequencer, Step, size_of
+from dtolbus.wire import (
+    Ack,
+    Credit,
+    Frame,
+    Heartbeat,
+    Hello,
+    Message,
+    Refused,
+    RunGap,
+    RunPosition,
+    RunRecord,
+    Welcome,
+    decode,
+    encode,
+    topic_of_run,
+)
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +37,17 @@ _SILENCE_S = 10.0
 """A SUB that hears nothing for this long is closed and made anew: some failures leave it silent for ever."""
 _ANSWER_S = 5.0
 _HELLO_EVERY_S = 60.0
+_STUCK_HELLO_S = 1.0
+"""How soon to ask anew how far the runs are where a fetch was refused; twice as long after each time."""
+_HELLO_POSITIONS = 5000
 _BATCH = 256
+_BATCH_BYTES = 4 << 20
+"""Taken from a socket at once."""
+_MARK_BYTES = 32 << 20
+"""Live records queue up to about as many bytes where what is dropped can be fetched."""
+_LEAST_MARK = 16
+_CREDIT = 128
+"""Records granted in advance of being taken, well below the mark."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +94,14 @@ class Client:
         self._poller = zmq.Poller()
         self._sub: zmq.Socket[bytes] | None = None
         self._dealer: zmq.Socket[bytes] | None = None
-        self._heard_at = self._answered_at = self._hello_at = 0.0
+        self._heard_at = self._answered_at = 0.0
+        self._hello_at = -math.inf
+        self._stuck_hello_s = _STUCK_HELLO_S
+        self._mark = MARK
+        self._is_mark_lower = False
+        self._credit = 0
+        """Records that the gateway may still send of the Fetch on its way."""
+        self._positions = {position.run_id: position for position in self._hello.positions}
         self._acks: deque[Ack] = deque()
 
     def acknowledge(self, ack: Ack) -> None:
@@ -76,20 +111,58 @@ class Client:
     def receive(self, timeout_s: float) -> list[Item]:
         """Return what became ready: waits up to `timeout_s` for the first message, then takes what is there.
 
-        Raises UsageError where an address is not one.
+        Raises UsageError where an address is not one, CannotStartError where the gateway refuses this worker for good.
         """
         self._keep_sockets()
         self._send_acks()
+        self._grant()
         events = dict(self._poller.poll(round(timeout_s * 1000)))
         ready: list[Item] = []
         for socket in events:
-            fetched = socket is self._dealer
+            ready += self._taken(socket)
+        return ready
+
+    def _taken(self, socket: "zmq.Socket[bytes]") -> list[Item]:
+        """Take what is there at the socket, up to a bound, and return what became ready."""
+        fetched = socket is self._dealer
+        ready: list[Item] = []
+        size = 0
+        for _ in range(_BATCH):
+            message = self._next(socket) if size < _BATCH_BYTES else None
+            if message is None:
+                break
+            if isinstance(message, RunRecord):
+                record_size = size_of(message.record)
+                size += record_size
+                if not fetched:
+                    self._lower_mark(record_size)
+            ready += self._take(message, fetched)
+        return ready
+
+    def _lower_mark(self, record_size: int) -> None:
+        """Have fewer live records queue where they are large, by a new socket; what that drops is fetched."""
+        mark = max(_LEAST_MARK, _MARK_BYTES // record_size)
+        if mark < self._mark // 2 and self._at.catchup is not None:
+            self._mark = mark
+            self._is_mark_lower = True
+
+    def pass_over(self, timeout_s: float) -> list[Item]:
+        """Take no records, only word of how far the runs are: for a reader that has no room now.
+
+        Live records are dropped, to be fetched later; of the Fetch on its way no more comes than was granted.
+        """
+        self._keep_sockets()
+        self._send_acks()
+        ready: list[Item] = []
+        assert self._sub is not None
+        if self._sub.poll(round(timeout_s * 1000)):
             for _ in range(_BATCH):
-                message = self._next(socket)
+                message = self._next(self._sub, lambda frames: bytes(frames[0]).startswith(b"heartbeat/"))
                 if message is None:
                     break
-                self._note(message, fetched)
-                ready += self._take(self.sequencer.heard(message, fetched=fetched))
+                if isinstance(message, Heartbeat):
+                    ready += self._take(message, fetched=False)
+        self._answered_at = time.monotonic()  # the gateway's answers were not looked at
         return ready
 
     def close(self) -> None:
@@ -101,29 +174,61 @@ class Client:
         self._sub = self._dealer = None
         self._context.term()
 
+    def _take(self, message: Message, fetched: bool) -> list[Item]:
+        if isinstance(message, Refused) and message.is_final:
+            raise CannotStartError(message.why)
+        self._note(message, fetched)
+        step = self.sequencer.heard(message, fetched=fetched)
+        self._ask(step)
+        if isinstance(message, Welcome) and not message.more:
+            self._welcome()
+        return step.ready
+
     def _note(self, message: Message, fetched: bool) -> None:
         now = time.monotonic()
         self.heard = True
         if not fetched:
             if now - self._heard_at > 2.0 and self._hello_at < now - 2.0:
-                self._hello_at = 0.0  # after a silence: runs may have come and gone
+                self._hello_at = -math.inf  # after a silence: runs may have come and gone
             self._heard_at = now
             return
         self._answered_at = now
-        if isinstance(message, Welcome) and not message.more:
-            self.welcomed = True
+        if isinstance(message, RunRecord | RunGap):
+            self._credit -= 1
+            self._stuck_hello_s = _STUCK_HELLO_S
 
-    def _take(self, step: Step) -> list[Item]:
+    def _welcome(self) -> None:
+        """Note that all runs are told; say so where this is another stack's journal."""
+        if not self.welcomed and (unheard := self.sequencer.unheard()):
+            is_other = unheard == len(self._hello.positions)
+            what = "none of the stored runs is in this journal" if is_other else "stored runs are not in this journal"
+            log.log(
+                logging.WARNING if is_other else logging.INFO, what, extra={"runs": unheard, "at": self._at.catchup}
+            )
+        self.welcomed = True
+
+    def _ask(self, step: Step) -> None:
         if step.fetch is not None:
             self._send(step.fetch)
+            self._credit = 0
             self._answered_at = time.monotonic()
-        return step.ready
 
-    def _next(self, socket: "zmq.Socket[bytes]") -> Message | None:
-        """Return the socket's next message that can be read; None where there is none now."""
+    def _grant(self) -> None:
+        """Let more of the Fetch come where half of what was granted is taken."""
+        fetch = self.sequencer.fetching
+        if fetch is not None and self._credit <= _CREDIT // 2:
+            self._send(Credit(_CREDIT - self._credit, fetch.number))
+            self._credit = _CREDIT
+
+    def _next(
+        self, socket: "zmq.Socket[bytes]", is_wanted: Callable[[Sequence[Frame]], bool] = lambda frames: True
+    ) -> Message | None:
+        """Return the socket's next message that is wanted and can be read; None where there is none now."""
         while True:
             try:
-                return decode(socket.recv_multipart(zmq.NOBLOCK))
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+                if is_wanted(frames):
+                    return decode(frames)
             except zmq.Again:
                 return None
             except WireError as error:
@@ -135,7 +240,8 @@ class Client:
     def _keep_sockets(self) -> None:
         """Make the sockets, make them anew when they fell silent, and say Hello."""
         now = time.monotonic()
-        if self._sub is None or now - self._heard_at > _SILENCE_S:
+        if self._sub is None or self._is_mark_lower or now - self._heard_at > _SILENCE_S:
+            self._is_mark_lower = False
             self._sub = self._renewed(self._sub, zmq.SUB, self._at.connect)
             for prefix in self._prefixes():
                 self._sub.subscribe(prefix)
@@ -146,11 +252,20 @@ class Client:
         if self._dealer is None or (waiting and now - self._answered_at > _ANSWER_S):
             self._dealer = self._renewed(self._dealer, zmq.DEALER, self._at.catchup)
             self._answered_at = now
-            self._hello_at = 0.0
-            self._take(self.sequencer.fetch_lost())
-        if now - self._hello_at > _HELLO_EVERY_S:
-            self._send(self._hello)
+            self._hello_at = -math.inf
+            self._ask(self.sequencer.fetch_lost())
+        is_stuck = self.sequencer.is_stuck  # an ended run has no heartbeats that would set it going again
+        if now - self._hello_at > (min(self._stuck_hello_s, _HELLO_EVERY_S) if is_stuck else _HELLO_EVERY_S):
+            self._say_hello()
             self._hello_at = now
+            self._stuck_hello_s *= 2 if is_stuck else 1
+
+    def _say_hello(self) -> None:
+        """Send Hello with the positions as they are now; as several where they are too many for one."""
+        positions = tuple(self._positions.values())
+        for start in range(0, max(1, len(positions)), _HELLO_POSITIONS):
+            part, is_last = positions[start : start + _HELLO_POSITIONS], start + _HELLO_POSITIONS >= len(positions)
+            self._send(msgspec.structs.replace(self._hello, positions=part, more=not is_last))
 
     def _prefixes(self) -> Sequence[str]:
         """Return what to subscribe to: the topics, and the heartbeats of all streams, which tell of lost tails."""
@@ -160,18 +275,7 @@ class Client:
         if old is not None:
             self._poller.unregister(old)
             old.close(linger=0)
-        socket = self._context.socket(kind)
-        socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        socket.set(zmq.HANDSHAKE_IVL, 3000)
-        socket.set(zmq.RCVHWM, 1000)
-        socket.set(zmq.SNDHWM, 1000)
-        socket.set(zmq.LINGER, 0)
-        socket.set(zmq.RECONNECT_IVL_MAX, 1000)
-        try:
-            socket.connect(url)
-        except zmq.ZMQError as error:
-            socket.close()
-            raise UsageError(f"{url!r} is not an address like tcp://daq-pc:5601 ({error})") from error
+        socket = connected(self._context, kind, url, self._mark if kind == zmq.SUB else MARK)
         self._poller.register(socket, zmq.POLLIN)
         return socket
 
@@ -189,5 +293,6 @@ class Client:
         while self._acks:
             ack = self._acks.popleft()
             newest[ack.run_id] = ack
+            self._positions[ack.run_id] = RunPosition(ack.device, ack.task, ack.run_id, ack.position)
         for ack in newest.values():
             self._send(ack)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dtolbus import files
+from dtolbus.chunks import decode_record, encode_block
 from dtolbus.errors import DtolSinkError, DtolSinkSchemaError, DtolSinkWriteError, RawFormatError
 from dtolbus.framing import (
     LENGTH,
@@ -16,8 +17,6 @@ from dtolbus.framing import (
     ChunkHeader,
     FileHeader,
     checksum_holds,
-    decode_record,
-    encode_block,
     parse_chunk_header,
     parse_file_header,
     payload_size,

@@ -60,6 +60,14 @@ class _Stream:
         return text
 
 
+def nothing_heard(connect: str, after_s: float) -> CannotStartError:
+    """Return what to say where nothing at all came from a gateway."""
+    return CannotStartError(
+        f"nothing heard from {connect} in {after_s:.0f} s: is a gateway running there, is the port right (5601 by "
+        f"default), does a firewall block it?"
+    )
+
+
 def listen(subscriber: Subscriber, say: Callable[[str], None], stopped: Callable[[], bool], first_s: float) -> None:
     """Say once a second what arrived, until `stopped`.
 
@@ -67,20 +75,24 @@ def listen(subscriber: Subscriber, say: Callable[[str], None], stopped: Callable
     """
     streams: dict[str, _Stream] = {}
     begun = said = time.monotonic()
+    is_quiet = True
     while not stopped():
         for item in subscriber.receive(0.2):
+            is_quiet = False
             stream = streams.setdefault(item.run.run_id, _Stream(item.run))
             line = stream.take(item)
             if line:
                 say(line)
         now = time.monotonic()
         if not subscriber.heard and now - begun > first_s:
-            raise CannotStartError(
-                f"nothing heard from {subscriber.connect} in {first_s:.0f} s: is a gateway running there, is the port "
-                f"right (5601 by default), does a firewall block it?"
-            )
+            raise nothing_heard(subscriber.connect, first_s)
+        if is_quiet and subscriber.heard and now - begun > first_s:
+            is_quiet = False
+            say(f"connected to {subscriber.connect}; no record yet: nothing is recorded there now, or no --topic fits")
         if now - said >= 1.0:
             for stream in streams.values():
                 if stream.records:
                     say(stream.line(now - said))
             said = now
+    if not subscriber.heard:
+        raise nothing_heard(subscriber.connect, time.monotonic() - begun)

@@ -1,15 +1,20 @@
 """`<data>/sinks/<name>.json`: which sinks a journal has, where they are, how far each is. The gateway writes them."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from dtolbus import files
 from dtolbus.errors import RawFormatError
 from dtolbus.records import RunInfo
 from dtolbus.topics import quote
 from dtolbus.wire import topic_of_run
 
 SINKS_FOLDER = "sinks"
+SINCE_OPTION = "since_utc_ns"
+"""Option of a sink that leaves out runs which began before this instant."""
+_LONGEST_INSTANT = 19
 
 
 class SinkPosition(msgspec.Struct, frozen=True):
@@ -40,7 +45,10 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     """When it was last heard, ISO 8601."""
 
     def takes(self, run: RunInfo) -> bool:
-        """Return whether the sink's topics cover the run."""
+        """Return whether the sink's topics, and where it has one its `since`, cover the run."""
+        since = self.options.get(SINCE_OPTION, "")
+        if since.isdecimal() and run.started_utc_ns < int(since[:_LONGEST_INSTANT]):
+            return False
         return not self.topics or topic_of_run(run).decode().startswith(self.topics)
 
 
@@ -65,3 +73,28 @@ def read_registrations(data: Path) -> list[Registration]:
 def encode_registration(registration: Registration) -> bytes:
     """Return the content of a registration's file."""
     return msgspec.json.format(msgspec.json.encode(registration), indent=2) + b"\n"
+
+
+def forget(data: Path, name: str) -> Registration:
+    """Unregister a sink, and return what it was. A running gateway registers it again only when it speaks again.
+
+    Raises FileNotFoundError where there is no such sink, RawFormatError, OSError.
+    """
+    path = registration_path(data, name)
+    registration = read_registration(path)
+    files.replace(_forgotten_path(data, name), datetime.now(UTC).isoformat().encode())
+    path.unlink()
+    files.sync_dir(path.parent)
+    return registration
+
+
+def was_forgotten(data: Path, registration: Registration) -> bool:
+    """Return whether the sink was unregistered after it was last heard. Raises OSError."""
+    try:
+        return _forgotten_path(data, registration.name).read_text() > registration.seen_utc
+    except FileNotFoundError:
+        return False
+
+
+def _forgotten_path(data: Path, name: str) -> Path:
+    return data / SINKS_FOLDER / f"{quote(name)}.forgotten"

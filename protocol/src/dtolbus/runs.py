@@ -1,9 +1,11 @@
 """Runs on disk, as whoever reads the journal sees them: gateway, verify, `up`. Only the producer writes them.
 
-`<journal>/<device>/<task>/<run_id>/`: `run.json`, segments `<first index:012d>.dt-raw` (readings: `.dt-readings`), and
-`head`, the number of durable records.
+`<journal>/<device>/<task>/<run_id>/`: `run.json`, segments `<first index:012d>.dt-raw` (readings: `.dt-readings`),
+`head`, the number of durable records, and `manifest.json` where segments were deleted.
 """
 
+import errno
+import logging
 import os
 import struct
 import zlib
@@ -15,11 +17,15 @@ from typing import NamedTuple
 import msgspec
 
 from dtolbus import files
+from dtolbus.chunks import decode_record
 from dtolbus.dtraw import Chunk, ChunkFile
 from dtolbus.errors import RawFormatError
-from dtolbus.framing import decode_record, file_header_for
+from dtolbus.framing import file_header_for
+from dtolbus.manifest import MANIFEST_FILE, MISSING, Manifest, read_manifest
 from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
 from dtolbus.topics import quote
+
+log = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 HEAD_FILE = "head"
@@ -30,6 +36,8 @@ _HEAD = struct.Struct("<4sHHQQI")
 _HEAD_MAGIC = b"dtbh"
 _HEAD_VERSION = 1
 _MARK_EVERY = 64
+_SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
+"""What says nothing of a segment, only of who reads it now: no gap may come of it."""
 
 
 class Head(NamedTuple):
@@ -96,6 +104,8 @@ class RunFolder:
         self._open: ChunkFile | None = None
         self._next = (-1, 0)
         self._marks: dict[int, list[tuple[int, int]]] = {}
+        self._manifest = Manifest()
+        self._manifest_stamp = (-1, -1)
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -143,7 +153,7 @@ class RunFolder:
     def first(self) -> int:
         """Return the first index still there; the head where none is."""
         segments = self.segments()
-        return segments[0] if segments else self.head()
+        return min(segments[0], self.head()) if segments else self.head()
 
     def status(self) -> RunStatus:
         """Return how far the run is."""
@@ -155,29 +165,52 @@ class RunFolder:
         suffix = SUFFIXES[self.info.kind]
         return sorted(int(p.stem) for p in self.path.iterdir() if p.suffix == suffix and p.stem.isdigit())
 
+    def manifest(self) -> Manifest:
+        """Return what was deleted; nothing where that cannot be read, which is logged. Raises OSError."""
+        try:
+            stat = (self.path / MANIFEST_FILE).stat()
+        except FileNotFoundError:
+            return Manifest()
+        stamp = (stat.st_mtime_ns, stat.st_ino)
+        if stamp != self._manifest_stamp:
+            self._manifest_stamp = stamp
+            try:
+                self._manifest = read_manifest(self.path)
+            except RawFormatError as error:
+                self._manifest = Manifest()
+                log.warning("manifest cannot be read", extra={"run": str(self.path), "cause": str(error)})
+        return self._manifest
+
     def records(self, from_index: int, to_index: int) -> Iterator[Record | Gap]:
         """Yield the records [from_index, to_index) in order, and a Gap for each range that cannot be read.
 
-        `to_index` must not be beyond the head. Reading on where the last call ended is cheap.
+        `to_index` must not be beyond the head. Reading on where the last call ended is cheap. Raises OSError where
+        it is the reader who is short of something (descriptors, memory, permission).
         """
         position = from_index
         while position < to_index:
             segments = self.segments()
+            gone = [s for s in self.manifest().segments if s.first_index not in segments]  # read after the listing
             place = bisect_right(segments, position) - 1
-            if place < 0:
-                first = min(segments[0] if segments else to_index, to_index)
-                yield Gap(position, first, "deleted from the journal")
-                position = first
-                continue
-            end = min(to_index, segments[place + 1] if place + 1 < len(segments) else to_index)
-            yield from self._segment_records(segments[place], position, end)
+            behind = segments[place + 1] if place + 1 < len(segments) else to_index
+            if place < 0 or any(s.first_index <= position < s.end_index for s in gone):
+                end = min(behind, to_index)
+                yield from self.manifest().gaps(position, end)
+            else:
+                end = min([behind, to_index, *(s.first_index for s in gone if s.first_index > position)])
+                yield from self._segment_records(segments[place], position, end)
             position = end
 
     def _segment_records(self, segment: int, position: int, end: int) -> Iterator[Record | Gap]:
-        cause = "missing in the journal"
+        cause = MISSING
         try:
             file, offset = self._seek(segment, position)
+        except FileNotFoundError:  # deleted since it was listed
+            yield from self.manifest().gaps(position, end)
+            return
         except (RawFormatError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _SHORTAGES:
+                raise
             yield Gap(position, end, f"the segment cannot be read: {error}")
             return
         for found in file.chunks(offset):

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dtolbus.records import DaqBlock, Gap, Record, RunInfo, RunStatus
-from dtolbus.wire import Done, Fetch, Heartbeat, Message, Refused, RunGap, RunPosition, RunRecord, Welcome
+from dtolbus.records import DaqBlock, DaqReading, Gap, Record, RunInfo, RunStatus
+from dtolbus.wire import Done, Fetch, Heartbeat, Message, Refused, RunGap, RunRecord, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,18 @@ class _Run:
     next: int
     head: int = 0
     over: bool = False
+    """Whether the journal said how it ended: its head is then the truth, whatever was heard before."""
     told: bool = False
     """Whether Ended has been given out."""
     waits: bool = False
-    """Whether a fetch brought nothing: the next word about the run must come first."""
+    """Whether a fetch brought nothing: the journal must claim to have more before the next."""
+    refusal: str = ""
+    """Why the last fetch was refused; logged once."""
     held: dict[int, tuple[Record, bool]] = field(default_factory=dict)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.over and self.next >= self.head
 
     def missing(self) -> tuple[int, int] | None:
         """Return the range to fetch: from the position to the first held record, or to the head."""
@@ -70,9 +77,13 @@ class _Run:
 
 def size_of(record: Record) -> int:
     """Return about how many bytes a record takes in memory."""
-    if isinstance(record, DaqBlock) and record.raw_codes is not None:
-        return record.raw_codes.nbytes + 2000
-    return 2000
+    if isinstance(record, DaqReading):
+        return 2000 + 150 * len(record.values)
+    if not isinstance(record, DaqBlock):
+        return 2000
+    samples = len(record.channels) * record.samples_per_channel
+    codes = 8 * samples if record.raw_codes is None else record.raw_codes.nbytes
+    return 2000 + codes + sum(status.nbytes for status in record.sensor_status.values())
 
 
 def _everything(_: RunInfo) -> bool:
@@ -84,7 +95,7 @@ class Sequencer:
 
     `positions` says, by run_id, where to go on; other runs begin at 0. `wanted` chooses runs. Records beyond a hole are
     held up to `hold_bytes`; what is beyond that is dropped and fetched later. With `can_fetch` false a run begins with
-    the first record heard, and a hole is a gap at once.
+    the first record heard, and a hole is a gap at once. Of a run that is complete only its end is kept.
     """
 
     def __init__(
@@ -93,7 +104,7 @@ class Sequencer:
         *,
         wanted: Callable[[RunInfo], bool] = _everything,
         can_fetch: bool = True,
-        hold_bytes: int = 64 << 20,
+        hold_bytes: int = 32 << 20,
     ) -> None:
         self._positions = dict(positions or {})
         self._wanted = wanted
@@ -101,6 +112,9 @@ class Sequencer:
         self._hold_bytes = hold_bytes
         self._held_bytes = 0
         self._runs: dict[str, _Run | None] = {}
+        """The runs that are not complete; None: not wanted."""
+        self._ends: dict[str, int] = {}
+        """Where each complete run ended."""
         self._fetch: Fetch | None = None
         self._number = 0
         self._last_fetched = ""
@@ -110,17 +124,25 @@ class Sequencer:
         """The Fetch that is on its way."""
         return self._fetch
 
+    @property
+    def held_bytes(self) -> int:
+        """About how many bytes of records wait behind holes."""
+        return self._held_bytes
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a run misses what the gateway did not give: it must tell again how far the run is."""
+        if self._fetch is not None:
+            return False
+        return any(run is not None and run.waits and run.missing() is not None for run in self._runs.values())
+
     def complete(self) -> bool:
         """Return whether every known run is over and all of it has become ready."""
-        return all(run.told for run in self._runs.values() if run is not None)
+        return all(run is None or run.is_complete for run in self._runs.values())
 
-    def heads(self) -> dict[str, tuple[RunInfo, int, int]]:
-        """Return (run header, position, head) of each run, by run_id."""
-        return {key: (run.info, run.next, run.head) for key, run in self._runs.items() if run is not None}
-
-    def positions(self) -> tuple[RunPosition, ...]:
-        """Return how far each run is."""
-        return tuple(RunPosition(r.info.device, r.info.task, key, r.next) for key, r in self._runs.items() if r)
+    def unheard(self) -> int:
+        """Return of how many runs there is a position, but no word yet that the journal holds them."""
+        return len(self._positions.keys() - self._runs.keys() - self._ends.keys())
 
     def heard(self, message: Message, *, fetched: bool = False) -> Step:
         """Take a message; `fetched` if it came through catch-up. Return what is ready now and what to ask."""
@@ -148,20 +170,25 @@ class Sequencer:
         return step
 
     def _run(self, info: RunInfo, begin: int) -> _Run | None:
-        if info.run_id not in self._runs:
-            start = self._positions.get(info.run_id, begin)
-            self._runs[info.run_id] = _Run(info, start) if self._wanted(info) else None
-        return self._runs[info.run_id]
+        run_id = info.run_id
+        if run_id not in self._runs:
+            ended = self._ends.pop(run_id, None)
+            start = self._positions.get(run_id, begin) if ended is None else ended
+            self._runs[run_id] = _Run(info, start, told=ended is not None) if self._wanted(info) else None
+        return self._runs[run_id]
 
     def _record(self, step: Step, info: RunInfo, record: Record, fetched: bool) -> None:
+        if info.run_id in self._ends:
+            return
         run = self._run(info, begin=0 if self._can_fetch else record.index)
-        if run is None or record.index < run.next:
+        if run is None or record.index < run.next or (run.over and record.index >= run.head):
             return
         run.head = max(run.head, record.index + 1)
         run.waits = run.waits and not fetched
         if record.index > run.next and not self._can_fetch:
             self._lose(step, run, record.index)
         if record.index == run.next:
+            self._drop(run, record.index)
             step.ready.append(Arrived(run.info, record, fetched))
             run.next += 1
             self._release(step, run)
@@ -170,50 +197,80 @@ class Sequencer:
             self._held_bytes += size_of(record)
 
     def _status(self, step: Step, status: RunStatus) -> None:
+        if status.head <= self._ends.get(status.info.run_id, -1):
+            return
         run = self._run(status.info, begin=0 if self._can_fetch else status.head)
         if run is None:
             return
-        run.waits = False
-        if status.final is not None and not run.over:
-            run.over, run.head = True, status.final
-        run.head = max(run.head, status.head)
+        if status.head > run.next:
+            run.waits = False
+        if status.final is not None:
+            self._over(run, status.final)
+        elif not run.over:
+            run.head = max(run.head, status.head)
         if not self._can_fetch and run.head > run.next:
             self._lose(step, run, run.head)
         self._release(step, run)
 
+    def _over(self, run: _Run, final: int) -> None:
+        """Take what the journal says of the run's end, also where it once had more: it was rolled back, then."""
+        had = max(run.next, run.head)
+        if final < had:
+            facts = {"run": run.info.run_id, "ends_at": final, "had": had}
+            log.warning("the journal of this run was rolled back; what is stored beyond its end stays", extra=facts)
+        run.over, run.head = True, final
+        for index in [index for index in run.held if index >= final]:
+            self._drop(run, index)
+
     def _gap(self, step: Step, gap: RunGap) -> None:
+        if gap.number and (self._fetch is None or gap.number != self._fetch.number):
+            return
         run = self._runs.get(gap.run_id)
         if run is None or not gap.from_index <= run.next < gap.to_index:
             return
-        step.ready.append(Missing(run.info, Gap(run.next, gap.to_index, gap.cause)))
-        run.next = gap.to_index
-        self._release(step, run)
+        first_sample = gap.first_sample if gap.from_index == run.next else None
+        lost = Gap(run.next, gap.to_index, gap.cause, first_sample, gap.end_sample)
+        self._skip(step, run, lost)
 
     def _lose(self, step: Step, run: _Run, end: int) -> None:
-        step.ready.append(Missing(run.info, Gap(run.next, end, "not received")))
-        run.next = end
+        self._skip(step, run, Gap(run.next, end, "not received"))
+
+    def _skip(self, step: Step, run: _Run, gap: Gap) -> None:
+        """Give out the gap, and go on behind it."""
+        step.ready.append(Missing(run.info, gap))
+        run.next = gap.to_index
+        for index in [index for index in run.held if index < run.next]:
+            self._drop(run, index)
+        self._release(step, run)
+
+    def _drop(self, run: _Run, index: int) -> None:
+        """Forget a held record, where it is held."""
+        found = run.held.pop(index, None)
+        if found is not None:
+            self._held_bytes -= size_of(found[0])
 
     def _release(self, step: Step, run: _Run) -> None:
-        """Give out the held records that are next, forget those that are behind, and the end of the run."""
+        """Give out the held records that are next, and the end of the run."""
         while run.next in run.held:
-            record, fetched = run.held.pop(run.next)
-            self._held_bytes -= size_of(record)
+            record, fetched = run.held[run.next]
+            self._drop(run, run.next)
             step.ready.append(Arrived(run.info, record, fetched))
             run.next += 1
-        for index in [index for index in run.held if index < run.next]:
-            self._held_bytes -= size_of(run.held.pop(index)[0])
-        if run.over and run.next >= run.head and not run.told:
-            run.told = True
-            step.ready.append(Ended(run.info, run.head))
+        if run.is_complete and self._runs.pop(run.info.run_id, None) is not None:
+            self._ends[run.info.run_id] = run.next
+            if not run.told:
+                step.ready.append(Ended(run.info, run.head))
 
     def _answered(self, answer: Done | Refused) -> None:
         if self._fetch is None or answer.number != self._fetch.number:
             return
         run = self._runs.get(self._fetch.run_id)
-        if run is not None and run.next == self._fetch.from_index:
-            run.waits = True
-        if isinstance(answer, Refused):
-            log.warning("fetch refused", extra={"run": self._fetch.run_id, "why": answer.why})
+        if run is not None:
+            run.waits = run.next == self._fetch.from_index
+            why = answer.why if isinstance(answer, Refused) else ""
+            if why and why != run.refusal:
+                log.warning("fetch refused", extra={"run": self._fetch.run_id, "why": why})
+            run.refusal = why
         self._fetch = None
 
     def _ask(self, step: Step) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtolbus.errors import WireError
-from dtolbus.framing import pack_reading, unpack_reading
+from dtolbus.packing import pack_reading, unpack_reading
 from dtolbus.records import (
     Clock,
     DaqBlock,
@@ -77,6 +77,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     options: dict[str, str] = {}
     """What `verify` must know to read the destination back."""
     positions: tuple[RunPosition, ...] = ()
+    more: bool = False
+    """Whether further positions follow in another Hello; only the last one is answered."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
@@ -91,7 +93,10 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True):
-    """Asks for the records [from_index, to_index) of a run: records, Gap and Done, or Refused."""
+    """Asks for the records [from_index, to_index) of a run: records, RunGap and Done, or Refused.
+
+    A client has one at a time; records and gaps come as far as it grants Credit, Done and Refused without.
+    """
 
     device: str
     task: str
@@ -102,6 +107,13 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
     """The client's; comes back in the answers."""
 
 
+class Credit(msgspec.Struct, frozen=True, array_like=True):
+    """Lets the gateway send so many more records (or gaps) of the Fetch with this number; it has none to begin with."""
+
+    records: int
+    number: int
+
+
 class RunGap(msgspec.Struct, frozen=True, array_like=True):
     """The journal no longer has [from_index, to_index)."""
 
@@ -109,6 +121,10 @@ class RunGap(msgspec.Struct, frozen=True, array_like=True):
     from_index: int
     to_index: int
     cause: str
+    first_sample: int | None = None
+    end_sample: int | None = None
+    number: int = 0
+    """The Fetch's that it answers; 0 where that is not told."""
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True):
@@ -125,6 +141,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     why: str
     run_id: str = ""
     number: int = 0
+    is_final: bool = False
+    """Whether asking again cannot help: the client ends with it."""
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):
@@ -138,7 +156,7 @@ class Ack(msgspec.Struct, frozen=True, array_like=True):
     backfilled: int = 0
 
 
-Control = Hello | Welcome | Fetch | RunGap | Done | Refused | Ack
+Control = Hello | Welcome | Fetch | RunGap | Done | Refused | Ack | Credit
 Message = RunRecord | Heartbeat | Control
 
 
@@ -189,6 +207,7 @@ _CONTROL_KINDS: dict[int, type[Control]] = {
     14: Done,
     15: Refused,
     16: Ack,
+    17: Credit,
 }
 _KIND_OF = {cls: kind for kind, cls in _CONTROL_KINDS.items()}
 _CONTROL_TOPIC = b"control/"

@@ -10,7 +10,10 @@ from dtolbus_workers.destination import RunBatch
 
 @dataclass(frozen=True)
 class BatchPolicy:
-    """A run's batch is due when it holds this much, is this old, or when its run is over."""
+    """A run's batch is due when it holds this much, is this old, or when its run is over.
+
+    All are due when together they hold twice the bytes.
+    """
 
     records: int = 4096
     bytes: int = 16 << 20
@@ -80,6 +83,7 @@ class Batcher:
     def due(self, now_s: float, *, everything: bool = False) -> list[Due]:
         """Return the batches that are due at `now_s`, or all that hold anything, and begin new ones."""
         due = []
+        everything = everything or sum(batch.bytes for batch in self._open.values()) >= 2 * self._policy.bytes
         for run_id, batch in list(self._open.items()):
             if everything or self._is_due(batch, now_s):
                 del self._open[run_id]

@@ -74,14 +74,15 @@ def assign_columns(known: Columns, wanted: Iterable[ColumnKey]) -> dict[ColumnKe
     """Return the columns of the keys that are wanted and not yet known.
 
     A channel's main column is its name where `channel_columns` allows it among the wanted and nobody else uses it in
-    any case; two tasks share such a column. Every other column is a `ch_<n>` that is nobody else's.
+    any case; two tasks share such a column. Every other column is a `ch_<n>` that is nobody else's: n is the channel's
+    place among the wanted, or the next free number.
     """
     keys = list(wanted)
     own = channel_columns(dict.fromkeys(key.channel for key in keys if key.kind == "number"))
     holders = {column: key.channel for key, column in known.items()}
     used = RESERVED_COLUMNS | {name for column in holders for name in _names_of(column)}
+    places = {channel: place for place, channel in enumerate(own)}
     assigned: dict[ColumnKey, str] = {}
-    number = 0
     for key in keys:
         if key in known:
             continue
@@ -89,6 +90,7 @@ def assign_columns(known: Columns, wanted: Iterable[ColumnKey]) -> dict[ColumnKe
         is_own = column == key.channel and not _NUMBERED.fullmatch(column)
         is_shared = is_own and holders.get(key.channel) == key.channel
         if not is_own or (not is_shared and _names_of(key.channel) & used):
+            number = places[key.channel] if key.kind == "number" else len(places)
             while _names_of(f"ch_{number}") & used:
                 number += 1
             column = f"ch_{number}"

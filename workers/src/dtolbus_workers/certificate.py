@@ -1,18 +1,20 @@
 """The completeness certificate: what a sink holds of a run, against what the journal holds. Pure: iterators in."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunEnd
-from dtolbus_workers.columns import block_summary
-from dtolbus_workers.destination import Stored, StoredBlock
+from dtolbus.manifest import DELETED
+from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunEnd, RunInfo
+from dtolbus_workers.comparing import lacking, must_be_aside, same_aside, same_block, same_event, same_reading
+from dtolbus_workers.destination import Stored, StoredAside, StoredBlock, StoredEvent, StoredReading
 
+_Record = TypeVar("_Record", StoredBlock, StoredReading)
+_Kept = TypeVar("_Kept", StoredEvent, StoredAside)
 _SHOWN = 5
 
 
@@ -44,6 +46,8 @@ class Line:
     different: int = 0
     """Records whose stored values are not the journal's."""
     put_aside: int = 0
+    not_compared: int = 0
+    """Stored records whose values the journal no longer has: they were deleted from it."""
     samples: int = 0
     """Values compared with the journal's."""
     summaries: int = 0
@@ -52,7 +56,7 @@ class Line:
 
     @property
     def complete(self) -> bool:
-        """Whether the sink has all that the journal has, once, with equal values."""
+        """Whether the sink has all that the journal has or had, once, with equal values where it still has them."""
         return not (self.missing or self.gaps or self.duplicates or self.different or self.remarks)
 
     def remark(self, text: str) -> None:
@@ -61,39 +65,199 @@ class Line:
             self.remarks.append(text)
 
 
-def compare(line: Line, journal: Iterator[Record | Gap], stored: Stored, sink: str) -> None:
-    """Hold what a sink of kind `sink` stored against the journal's records, and fill in the line."""
-    line.backfilled = stored.position.backfilled
-    line.put_aside = len(stored.put_aside)
-    line.gaps = [GapLine(gap.from_index, gap.to_index, gap.cause) for gap in stored.gaps]
-    blocks, readings = _ByIndex(stored.blocks), _ByIndex(stored.readings)
-    events, aside = list(stored.events), set(stored.put_aside)
-    for record in journal:
-        if isinstance(record, Gap):
-            continue
-        if record.index in aside:
-            line.stored += 1
-        elif isinstance(record, DaqEvent):
-            _count(line, record.index, events.count(record.index))
-        elif isinstance(record, DaqBlock):
-            found = blocks.take(record.index)
-            # a block without samples has no rows where samples are stored
-            _count(line, record.index, len(found) or record.samples_per_channel == 0)
-            if found and not _same_block(line, record, found[0][1], sink):
-                line.different += 1
-                line.remark(f"block {record.index} differs from the journal")
+@dataclass
+class Certificate:
+    """What `verify` found."""
+
+    lines: list[Line] = field(default_factory=list)
+    runs: int = 0
+    losses: list[str] = field(default_factory=list)
+    """What never reached the journal: no sink can have it."""
+    failures: list[str] = field(default_factory=list)
+    """Sinks and runs that could not be compared."""
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is something to compare, and every sink has all of every run."""
+        return bool(self.lines) and not self.failures and all(line.complete for line in self.lines)
+
+    def fail(self, text: str) -> None:
+        """Note what could not be compared, each once."""
+        if text not in self.failures:
+            self.failures.append(text)
+
+
+def compare(
+    line: Line,
+    journal: Iterator[Record | Gap],
+    stored: Stored,
+    sink: str,
+    *,
+    blocks_mode: str | None = None,
+    run: RunInfo | None = None,
+) -> None:
+    """Hold what a sink of kind `sink` stored against the journal's records, and fill in the line.
+
+    `blocks_mode` is what the sink stores of a block: `summary`, `samples`, `both`; Parquet has all samples. Of what was
+    deleted from the journal only the indexes and sample ranges are compared, by its gaps.
+    """
+    _Comparison(line, stored, sink, blocks_mode, run).go(journal)
+
+
+class _Comparison:
+    """One sink's run against the journal's."""
+
+    def __init__(self, line: Line, stored: Stored, sink: str, blocks_mode: str | None, run: RunInfo | None) -> None:
+        self._line = line
+        self._stored = stored
+        self._sink = sink
+        self._blocks_mode = blocks_mode
+        self._run = run
+        self._blocks, self._readings = _ByIndex(stored.blocks), _ByIndex(stored.readings)
+        self._events, self._aside = _at_index(stored.events), _at_index(stored.put_aside)
+        self._journal_gaps: list[Gap] = []
+
+    def go(self, journal: Iterator[Record | Gap]) -> None:
+        """Compare all, and fill in the line."""
+        line, stored = self._line, self._stored
+        line.backfilled = stored.position.backfilled
+        line.put_aside = len(stored.put_aside)
+        line.gaps = [GapLine(gap.from_index, gap.to_index, gap.cause) for gap in stored.gaps]
+        for record in journal:
+            if isinstance(record, Gap):
+                self._gap(record)
+            elif record.index in self._aside:
+                self._put_aside(record)
+            elif isinstance(record, DaqEvent):
+                self._event(record)
+            elif isinstance(record, DaqBlock):
+                self._block(record)
+            else:
+                self._reading(record)
+        surplus = self._blocks.rest() + self._readings.rest()
+        surplus += sum(map(len, self._events.values())) + sum(map(len, self._aside.values()))
+        if surplus:
+            line.remark(f"{surplus} records that the journal does not have")
+        line.missing = max(0, line.expected - line.stored - self._explained())
+        self._check_position()
+        for text in stored.remarks:
+            line.remark(text)
+
+    def _gap(self, gap: Gap) -> None:
+        self._journal_gaps.append(gap)
+        if gap.cause.startswith(DELETED):
+            within = [index for index in (*self._events, *self._aside) if gap.from_index <= index < gap.to_index]
+            others: Counter[int] = Counter()
+            for index in within:
+                others[index] += len(self._events.pop(index, ())) + len(self._aside.pop(index, ()))
+            _count_deleted(self._line, gap, _Deleted(self._blocks, self._readings, others))
+
+    def _put_aside(self, record: Record) -> None:
+        found = self._aside.pop(record.index)
+        _count(self._line, record.index, len(found))
+        if not must_be_aside(record, self._sink):
+            self._line.stored -= 1
+            self._line.remark(f"record {record.index} is put aside without need: {found[0].reason}")
+        elif not same_aside(record, found[0], self._run):
+            self._differs("record put aside", record.index)
+
+    def _event(self, event: DaqEvent) -> None:
+        found = self._events.pop(event.index, [])
+        _count(self._line, event.index, len(found))
+        if found and not same_event(event, found[0], self._sink):
+            self._differs("event", event.index)
+
+    def _block(self, block: DaqBlock) -> None:
+        found = self._blocks.take(block.index)
+        if found and (half := lacking(block, found[0], self._sink, self._blocks_mode)):
+            self._line.remark(f"block {block.index} is stored without its {half}")
+            return
+        _count(self._line, block.index, len(found))
+        if found:
+            self._line.summaries += found[0].summary is not None
+            self._line.samples += 0 if found[0].values is None else found[0].values.size
+            if not same_block(block, found[0], self._sink):
+                self._differs("block", block.index)
+
+    def _reading(self, reading: DaqReading) -> None:
+        found = self._readings.take(reading.index)
+        _count(self._line, reading.index, len(found))
+        self._line.samples += len(reading.values)
+        if found and not same_reading(reading, found[0], self._sink):
+            self._differs("reading", reading.index)
+
+    def _differs(self, what: str, index: int) -> None:
+        self._line.different += 1
+        self._line.remark(f"{what} {index} differs from the journal")
+
+    def _explained(self) -> int:
+        """Return how many records the sink's gaps explain: those that the journal cannot give either."""
+        explained = 0
+        for gap in self._line.gaps:
+            known = sum(_overlap(journals, gap) for journals in self._journal_gaps)
+            explained += known
+            if known < min(gap.to_index, self._line.expected) - gap.from_index:
+                self._line.remark(f"gap {gap.from_index}…{gap.to_index - 1}, which the journal has")
+        return explained
+
+    def _check_position(self) -> None:
+        """Hold the position against the end of what is stored."""
+        stored = self._stored
+        ends = [gap.to_index for gap in stored.gaps]
+        ends += [event.record_index + 1 for event in stored.events]
+        ends += [aside.record_index + 1 for aside in stored.put_aside]
+        end = max([0, self._blocks.end, self._readings.end, *ends])
+        if stored.position.next != end:
+            self._line.remark(f"its position is {stored.position.next}, what it holds ends at {end}")
+
+
+def _at_index(records: Iterable[_Kept]) -> dict[int, list[_Kept]]:
+    found: dict[int, list[_Kept]] = {}
+    for record in records:
+        found.setdefault(record.record_index, []).append(record)
+    return found
+
+
+class _Deleted(NamedTuple):
+    """What a sink may have of a range that is deleted from the journal."""
+
+    blocks: "_ByIndex[StoredBlock]"
+    readings: "_ByIndex[StoredReading]"
+    others: Counter[int]
+    """How often events and put-aside records stand at an index."""
+
+
+def _count_deleted(line: Line, gap: Gap, found: _Deleted) -> None:
+    """Count the indexes of a deleted range: each must be there once; blocks must lie within its samples."""
+    last = -1
+    doubled = found.others.total() - len(found.others)
+    count = len(found.others)
+    contents: Iterator[StoredBlock | StoredReading] = chain(found.blocks.below(gap), found.readings.below(gap))
+    for content in contents:
+        index = content.block_index if isinstance(content, StoredBlock) else content.reading_index
+        if index == last or index in found.others:
+            doubled += 1
+            line.remark(f"record {index} is stored twice")
         else:
-            got = readings.take(record.index)
-            _count(line, record.index, len(got))
-            line.samples += len(record.values)
-            if got and not _same_values(record, got[0][1], sink):
-                line.different += 1
-                line.remark(f"reading {record.index} differs from the journal")
-    surplus = blocks.rest() + readings.rest()
-    if surplus:
-        line.remark(f"{surplus} records that the journal does not have")
-    explained = sum(min(gap.to_index, line.expected) - min(gap.from_index, line.expected) for gap in line.gaps)
-    line.missing = max(0, line.expected - line.stored - explained)
+            count += 1
+        last = index
+        if isinstance(content, StoredBlock) and not _is_within(content.first_sample_index, gap):
+            line.different += 1
+            line.remark(f"block {index} begins at sample {content.first_sample_index}, outside of what was deleted")
+    line.not_compared += count
+    line.stored += count
+    line.duplicates += doubled
+
+
+def _overlap(gap: Gap, known: GapLine) -> int:
+    return max(0, min(gap.to_index, known.to_index) - max(gap.from_index, known.from_index))
+
+
+def _is_within(sample: int, gap: Gap) -> bool:
+    return (gap.first_sample is None or gap.first_sample <= sample) and (
+        gap.end_sample is None or sample <= gap.end_sample
+    )
 
 
 def _count(line: Line, index: int, times: int) -> None:
@@ -103,79 +267,45 @@ def _count(line: Line, index: int, times: int) -> None:
         line.remark(f"record {index} is stored {times} times")
 
 
-class _ByIndex:
+class _ByIndex(Generic[_Record]):
     """Takes records out of an iterator that yields them by index, doubled ones doubled."""
 
-    def __init__(self, records: Iterator[Any]) -> None:
-        self._records = records
-        self._ahead: Any = next(records, None)
+    def __init__(self, records: Iterator[_Record]) -> None:
+        self._records: Iterator[_Record] = records
         self._skipped = 0
+        self.end = 0
+        """One past the highest index so far."""
+        self._ahead: _Record | None = self._next()
 
-    def take(self, index: int) -> list[Any]:
-        """Return what stands at `index`, as (index, content); what stands before it is surplus."""
-        found: list[Any] = []
+    def _next(self) -> _Record | None:
+        record = next(self._records, None)
+        if record is not None:
+            self.end = max(self.end, record[0] + 1)
+        return record
+
+    def take(self, index: int) -> list[_Record]:
+        """Return what stands at `index`; what stands before it is surplus."""
+        found: list[_Record] = []
         while self._ahead is not None and self._ahead[0] <= index:
             if self._ahead[0] == index:
-                found.append((index, self._ahead if isinstance(self._ahead, StoredBlock) else self._ahead[1]))
+                found.append(self._ahead)
             else:
                 self._skipped += 1
-            self._ahead = next(self._records, None)
+            self._ahead = self._next()
         return found
+
+    def below(self, gap: Gap) -> Iterator[_Record]:
+        """Yield what stands in a gap of the journal; what stands before it is surplus."""
+        while self._ahead is not None and self._ahead[0] < gap.to_index:
+            if self._ahead[0] >= gap.from_index:
+                yield self._ahead
+            else:
+                self._skipped += 1
+            self._ahead = self._next()
 
     def rest(self) -> int:
         """Return how many records were surplus, to the end."""
-        return self._skipped + (self._ahead is not None) + sum(1 for _ in self._records)
-
-
-def _same_block(line: Line, block: DaqBlock, stored: StoredBlock, sink: str) -> bool:
-    if stored.first_sample_index != block.first_sample_index:
-        return False
-    if stored.summary is not None:
-        line.summaries += 1
-        if not _same_summary(block_summary(block), stored.summary):
-            return False
-    if stored.values is None:
-        return True
-    line.samples += stored.values.size
-    if stored.values.shape != block.data.shape:
-        return False
-    return bool(np.array_equal(_bits(block.data, sink), _bits(stored.values, sink)))
-
-
-def _bits(values: NDArray[np.float64], sink: str) -> NDArray[np.int64]:
-    """Return the values as bits, with what the sink's format cannot hold levelled: see `_level`."""
-    values = np.ascontiguousarray(values)
-    if sink == "sqlite":
-        values = values + 0.0
-    elif sink == "jsonl":
-        values = np.where(np.isfinite(values), values, np.nan)
-    return np.where(np.isnan(values), np.nan, values).view(np.int64)
-
-
-def _same_summary(expected: Mapping[str, Any], stored: Mapping[str, Any]) -> bool:
-    return all(expected[key] == value for key, value in stored.items() if key in expected)
-
-
-def _same_values(reading: DaqReading, stored: Mapping[str, Any], sink: str) -> bool:
-    names = {*reading.values, *(name for name, value in stored.items() if value is not None)}
-    return all(_level(reading.values.get(name), sink) == _level(stored.get(name), sink) for name in names)
-
-
-def _level(value: Any, sink: str) -> Any:
-    """Return a value in the form that every format can give back.
-
-    NaN is null in SQLite and JSONL, and nothing else than NaN elsewhere; SQLite has no −0.0 and JSONL no infinity;
-    bool is a number in SQL and text formats.
-    """
-    if value is None:
-        return None
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None if sink in ("sqlite", "jsonl", "csv") else "nan"
-        if math.isinf(value) and sink == "jsonl":
-            return None
-        if value == 0.0 and sink != "sqlite":
-            return repr(value).removesuffix(".0") if math.copysign(1, value) < 0 else 0
-    if isinstance(value, bool):
-        return int(value)
-    return value
+        while self._ahead is not None:
+            self._skipped += 1
+            self._ahead = self._next()
+        return self._skipped

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from dtolbus.cli import Command, command, option, stop_event
+from dtolbus.cli import Command, command, option, stop_event, topic_option
 from dtolbus.client import Endpoints
 from dtolbus.errors import UsageError
 from dtolbus.records import ns_from_utc
+from dtolbus.registrations import SINCE_OPTION
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.registry import destination_class
 from dtolbus_workers.worker import WorkerConfig, run_worker
@@ -25,13 +26,13 @@ def _instant(context: click.Context, parameter: click.Parameter, text: str | Non
     """Return `2026-03-01`, `2026-03-01T12:00+01:00`, or `7d` (ago), as ns since 1970."""
     if text is None:
         return None
-    if text[:-1].isdigit() and text[-1] in _UNITS:
-        return ns_from_utc(datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]]))
     try:
+        if text[:-1].isdecimal() and text[-1] in _UNITS:
+            return ns_from_utc(datetime.now(UTC) - timedelta(seconds=int(text[:-1]) * _UNITS[text[-1]]))
         instant = datetime.fromisoformat(text)
-    except ValueError as error:
+        return ns_from_utc(instant if instant.tzinfo else instant.astimezone())
+    except (ValueError, OverflowError) as error:
         raise click.BadParameter(f"{text!r} is neither an instant like 2026-03-01T12:00 nor an age like 7d") from error
-    return ns_from_utc(instant if instant.tzinfo else instant.astimezone())
 
 
 def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,13 +40,7 @@ def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
         [
             option("--connect", default="tcp://127.0.0.1:5601", help="Where the gateway publishes."),
             option("--catchup", default="tcp://127.0.0.1:5602", help="Where the gateway answers."),
-            option(
-                "--topic",
-                "topics",
-                multiple=True,
-                envvar="DTOLBUS_TOPIC",
-                help="Prefix to take, e.g. block/sim0/; repeatable.",
-            ),
+            topic_option(),
             option("--name", help="Name of this sink, one for each destination.  [default: the kind of sink]"),
             option(
                 "--since", callback=_instant, help="Leave out runs that began earlier: an instant, or an age like 7d."
@@ -77,7 +72,11 @@ def _work(
         name=name or kind,
         at=Endpoints(connect, catchup, topics),
         place=place,
-        options={"host": socket.gethostname(), **(options or {})},
+        options={
+            "host": socket.gethostname(),
+            **({} if since is None else {SINCE_OPTION: str(since)}),
+            **(options or {}),
+        },
         since_utc_ns=since,
         until_end=until_end,
         policy=BatchPolicy(age_s=age_s or usual_age_s),
@@ -168,18 +167,40 @@ jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each ru
 @option("--run", "run_ids", multiple=True, envvar="DTOLBUS_RUN", help="Check this run only; repeatable.")
 @option("--sink", "sinks", multiple=True, envvar="DTOLBUS_SINK", help="Check this sink only; repeatable.")
 @option("--json", "machine", is_flag=True, help="Print JSON.")
-def verify(data: Path, run_ids: tuple[str, ...], sinks: tuple[str, ...], machine: bool) -> int:
+@option("--catchup", help="Read the journal through this gateway (tcp://daq-pc:5602) instead of --data; needs --at.")
+@option(
+    "--at", "places", multiple=True, metavar="KIND=PLACE", help="With --catchup: a sink of this machine; repeatable."
+)
+@option("--blocks", help="With --at: what the sinks store of a block; CSV and JSONL take none unless told.")
+@option("--schema", default="public", help="With --at postgres=…: schema of the tables.")
+@option("--topic", "topics", multiple=True, envvar="DTOLBUS_TOPIC", help="With --at: prefix that the sinks take.")
+def verify(
+    data: Path, run_ids: tuple[str, ...], sinks: tuple[str, ...], machine: bool, catchup: str | None, **at: Any
+) -> int:
     """Compare every sink of a data folder with the journal: the completeness certificate.
 
-    Exit 0 when nothing is missing, doubled or different, else 1.
+    Exit 0 when nothing is missing, doubled or different, else 1. With --catchup the journal is that of a gateway, and
+    the sinks are those named by --at.
     """
-    from dtolbus_workers import verify as verification  # noqa: PLC0415  # only this command needs it
+    from dtolbus_workers import certificate_text  # noqa: PLC0415  # only this command needs it
+    from dtolbus_workers import verify as verification  # noqa: PLC0415  # as above
+    from dtolbus_workers.verify_remote import sinks_at, verify_remote  # noqa: PLC0415  # as above
 
-    certificate = verification.verify(data, run_ids, sinks)
-    if machine:
-        click.echo(verification.as_json(certificate))
+    places = at.pop("places")
+    if bool(catchup) != bool(places):
+        raise UsageError(
+            "--catchup URL and --at KIND=PLACE go together: whose journal, and which sinks of this machine"
+        )
+    if catchup and sinks:
+        raise UsageError("--sink names sinks of a data folder; with --catchup --at names them")
+    if catchup:
+        certificate = verify_remote(catchup, sinks_at(places, **at), run_ids)
     else:
-        for line in verification.as_text(certificate):
+        certificate = verification.verify(data, run_ids, sinks)
+    if machine:
+        click.echo(certificate_text.as_json(certificate))
+    else:
+        for line in certificate_text.as_text(certificate):
             click.echo(line)
     return 0 if certificate.complete else 1
 

@@ -73,8 +73,8 @@ class ConformanceBase:
         assert stored is not None
         assert stored.position == Position(batches[-1].to_index, sum(batch.backfilled for batch in batches))
         assert stored.gaps == [gap for batch in batches for gap in batch.gaps]
-        assert stored.events == [event.index for batch in batches for event in batch.events]
-        assert stored.put_aside == [index for batch in batches for index in batch.put_aside]
+        assert [event.record_index for event in stored.events] == [e.index for batch in batches for e in batch.events]
+        assert [record.record_index for record in stored.put_aside] == [i for batch in batches for i in batch.put_aside]
         self.check_blocks(stored, [block for batch in batches for block in batch.blocks])
         self.check_readings(stored, [reading for batch in batches for reading in batch.readings])
 
@@ -94,8 +94,9 @@ class ConformanceBase:
     def check_readings(self, stored: Stored, expected: Sequence[DaqReading]) -> None:
         """Assert that the readings are stored, in order, once, with equal values."""
         given = list(stored.readings)
-        assert [index for index, _ in given] == [reading.reading_index for reading in expected]
-        for (_, values), reading in zip(given, expected, strict=True):
+        assert [back.reading_index for back in given] == [reading.reading_index for reading in expected]
+        for back, reading in zip(given, expected, strict=True):
+            values = back.values
             kept = {name: value for name, value in values.items() if name in reading.values}
             assert set(kept) == set(reading.values)
             assert {name: value for name, value in values.items() if value is not None and name not in kept} == {}

@@ -1,7 +1,7 @@
 """What a worker commits into: one sink's end of the bus, with the positions kept inside its data."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo, Scalar
+from dtolbus.records import DaqBlock, DaqEvent, DaqReading, ErrorInfo, Gap, Record, RunInfo
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,6 +98,35 @@ class Destination(Protocol):
         """Release the destination. Does nothing when it is closed."""
 
 
+class SampleTexts(NamedTuple):
+    """The texts of a row in `samples`."""
+
+    run_id: str | None
+    device: str | None
+    task: str | None
+    channel: str | None
+    unit: str | None
+    error_type: str | None
+    error_message: str | None
+
+
+class SampleRun(NamedTuple):
+    """Rows of one block that follow one another in a sink and have the same texts: one channel's, if all is well.
+
+    A column is an array or a list, each of shape (rows,).
+    """
+
+    block_index: int
+    texts: SampleTexts
+    sample_index: NDArray[np.int64] | list[Any]
+    t_mono_ns: NDArray[np.int64] | list[Any]
+    t_utc: NDArray[np.int64] | list[Any]
+    """Array: ns since 1970; list: ISO 8601."""
+    values: NDArray[np.float64]
+    status: list[Any] | None
+    """None: no row has any."""
+
+
 class StoredBlock(NamedTuple):
     """One block as a sink gives it back: its values, its summary, or both; for `verify`."""
 
@@ -105,7 +134,43 @@ class StoredBlock(NamedTuple):
     first_sample_index: int
     values: NDArray[np.float64] | None
     """Shape (channels, samples), or None where the sink holds summaries only."""
-    summary: Mapping[str, Scalar] | None
+    summary: Mapping[str, Any] | None
+    runs: Sequence[SampleRun] = ()
+    """The rows of samples that the values come from."""
+    error: ErrorInfo | None = None
+    """Of a block without samples, where the sink has no summary of it."""
+
+
+class StoredReading(NamedTuple):
+    """One reading as a sink gives it back, for `verify`."""
+
+    reading_index: int
+    values: Mapping[str, Any]
+    """By channel."""
+    units: Mapping[str, Any] = {}
+    """By channel."""
+    row: Mapping[str, Any] | None = None
+    """`run_id`, READING_KEYS and `sensor_status`; instants as datetime, as ISO 8601 or as ns since 1970."""
+
+
+class StoredEvent(NamedTuple):
+    """One event as a sink gives it back, for `verify`."""
+
+    record_index: int
+    sample_index: int
+    t_utc: str
+    """ISO 8601."""
+    kind: str
+    message: str
+
+
+class StoredAside(NamedTuple):
+    """One record put aside as a sink gives it back, for `verify`."""
+
+    record_index: int
+    reason: str
+    frames: bytes
+    """A msgpack array of its wire frames."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +179,15 @@ class Stored:
 
     position: Position
     gaps: list[Gap]
-    events: list[int]
-    """Record indexes."""
-    put_aside: list[int]
-    """Record indexes."""
+    events: list[StoredEvent]
+    put_aside: list[StoredAside]
     blocks: Iterator[StoredBlock]
-    readings: Iterator[tuple[int, Mapping[str, Any]]]
-    """(reading_index, value by channel name)."""
+    readings: Iterator[StoredReading]
     checksums: Literal["exact", "summary", "none"] = "exact"
+    destination_id: str | None = None
+    """The id kept in the destination; None where it cannot be told."""
+    remarks: list[str] = field(default_factory=list)
+    """What is wrong with the destination itself; complete once the iterators are drawn."""
 
 
 class OneThread:

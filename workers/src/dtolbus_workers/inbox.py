@@ -17,17 +17,16 @@ _POLL_S = 0.1
 class Inbox:
     """Runs a client on a thread of its own, and holds what it receives until it is taken.
 
-    When `max_bytes` wait, the thread stops reading: the live path then drops, and the journal fills in later.
+    When `max_bytes` wait, the thread lets live records pass and grants no more of what it fetches: the journal fills in
+    once there is room again.
     """
 
-    def __init__(self, client: Client, max_bytes: int = 64 << 20) -> None:
+    def __init__(self, client: Client, max_bytes: int = 32 << 20) -> None:
         self._client = client
         self._max_bytes = max_bytes
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._room = threading.Event()
-        self._room.set()
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
@@ -35,19 +34,30 @@ class Inbox:
         self._thread = threading.Thread(target=self._receive, name="receive", daemon=True)
         self._thread.start()
 
-    async def take(self, timeout_s: float) -> list[Item]:
-        """Return everything that waits; wait up to `timeout_s` where nothing does. Raises what ended the thread."""
+    async def take(self, timeout_s: float, max_bytes: int = 16 << 20) -> list[Item]:
+        """Return what waits, up to about `max_bytes`; wait up to `timeout_s` where nothing does.
+
+        Raises what ended the thread.
+        """
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._arrived.wait(), timeout_s)
+        items: list[Item] = []
         with self._lock:
-            items = list(self._items)
-            self._items.clear()
-            self._bytes = 0
-            self._arrived.clear()
-        self._room.set()
+            size = 0
+            while self._items and size < max_bytes:
+                items.append(self._items.popleft())
+                size += _size_of(items[-1])
+            self._bytes -= size
+            if not self._items:
+                self._arrived.clear()
         if self._failure is not None:
             raise self._failure
         return items
+
+    @property
+    def waiting_bytes(self) -> int:
+        """About how many bytes of records wait to be taken."""
+        return self._bytes
 
     def is_empty(self) -> bool:
         """Return whether nothing waits to be taken."""
@@ -56,13 +66,13 @@ class Inbox:
     def close(self) -> None:
         """Stop receiving and close the client, once what is acknowledged so far is on its way."""
         self._stop.set()
-        self._room.set()
         self._thread.join()
 
     def _receive(self) -> None:
         try:
             while not self._stop.is_set():
-                items = self._client.receive(_POLL_S) if self._room.wait(_POLL_S) else []
+                has_room = self._bytes < self._max_bytes
+                items = self._client.receive(_POLL_S) if has_room else self._client.pass_over(_POLL_S)
                 if items:
                     self._put(items)
         except BaseException as error:  # the loop must learn of whatever ended the thread
@@ -74,8 +84,10 @@ class Inbox:
     def _put(self, items: list[Item]) -> None:
         with self._lock:
             self._items.extend(items)
-            self._bytes += sum(size_of(item.record) for item in items if isinstance(item, Arrived))
-            if self._bytes >= self._max_bytes:
-                self._room.clear()
+            self._bytes += sum(map(_size_of, items))
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._arrived.set)
+
+
+def _size_of(item: Item) -> int:
+    return size_of(item.record) if isinstance(item, Arrived) else 1000

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import heapq
-import itertools
 import threading
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,19 +14,37 @@ from dtolbus.records import Gap, RunInfo
 from dtolbus.topics import stream_name
 from dtolbus_workers import postgres_link
 from dtolbus_workers.columns import BLOCK_COLUMNS
-from dtolbus_workers.destination import Position, Stored, StoredBlock
+from dtolbus_workers.destination import (
+    Position,
+    SampleRun,
+    SampleTexts,
+    Stored,
+    StoredAside,
+    StoredBlock,
+    StoredEvent,
+    StoredReading,
+)
 from dtolbus_workers.postgres_config import PostgresConfig
-from dtolbus_workers.postgres_tables import FIND_COLUMNS, BusTables, by_table, quoted
+from dtolbus_workers.postgres_tables import FIND_COLUMNS, READING_END, READING_START, BusTables, by_table, quoted
+from dtolbus_workers.stored_blocks import ROW_TEXTS, floats, guarded, header_remarks, joined, sampled, summarised
 
 T = TypeVar("T")
 _OF_RUN = "WHERE run_id = $1 AND stream = $2"
-_EVENTS = "SELECT record_index FROM {events} {where} ORDER BY 1"
-_PUT_ASIDE = "SELECT record_index FROM {put_aside} {where} ORDER BY 1"
+_GAPS = "SELECT from_index, to_index, cause, first_sample, end_sample FROM {gaps} {where} ORDER BY 1"
+_EVENTS = "SELECT record_index, sample_index, t_utc, kind, message FROM {events} {where} ORDER BY 1"
+_PUT_ASIDE = "SELECT record_index, reason, frames FROM {put_aside} {where} ORDER BY 1"
+_HEADER = "SELECT header FROM {runs} {where}"
 _SAMPLES = (
-    "SELECT block_index, channel, min(sample_index), array_agg(value ORDER BY sample_index) FROM {samples} "
-    "WHERE run_id = $1 AND block_index >= $2 AND block_index < $3 GROUP BY 1, 2 ORDER BY 1"
+    "SELECT {texts}, block_index, array_agg(sample_index ORDER BY sample_index), "
+    "array_agg(t_mono_ns ORDER BY sample_index), "
+    "array_agg((extract(epoch FROM t_utc) * 1000000)::bigint ORDER BY sample_index), "
+    "array_agg(value ORDER BY sample_index), "
+    "CASE WHEN count(sensor_status) > 0 THEN array_agg(sensor_status ORDER BY sample_index) END FROM {samples} "
+    "WHERE run_id = $1 AND block_index >= $2 AND block_index < $3 GROUP BY {texts}, block_index ORDER BY block_index"
 )
+_FIXED = (*READING_START, *READING_END)
 _BLOCKS_AT_ONCE = 256
+_INT8_MIN = -(2**63)
 _READINGS_AT_ONCE = 1000
 
 
@@ -81,16 +97,28 @@ def stored(config: PostgresConfig, run: RunInfo) -> Stored | None:
     facts = reader.once(reader.facts)
     if facts is None:
         return None
-    position, gaps, events, put_aside, has_samples = facts
+    remarks = header_remarks(facts.header, run)
     return Stored(
-        position=position,
-        gaps=gaps,
-        events=events,
-        put_aside=put_aside,
-        blocks=reader.blocks(),
-        readings=reader.all_of(reader.readings),
-        checksums="exact" if has_samples or run.kind == "readings" else "summary",
+        position=facts.position,
+        gaps=facts.gaps,
+        events=facts.events,
+        put_aside=facts.put_aside,
+        blocks=guarded(reader.blocks(), remarks, "blocks"),
+        readings=guarded(reader.all_of(reader.readings), remarks, "readings"),
+        checksums="exact" if facts.has_samples or run.kind == "readings" else "summary",
+        destination_id=facts.destination_id,
+        remarks=remarks,
     )
+
+
+class _Facts(NamedTuple):
+    position: Position
+    gaps: list[Gap]
+    events: list[StoredEvent]
+    put_aside: list[StoredAside]
+    header: str | None
+    destination_id: str | None
+    has_samples: bool
 
 
 class _Reader:
@@ -129,8 +157,8 @@ class _Reader:
                 loop.run(postgres_link.disconnect(connection))
             loop.close()
 
-    async def facts(self, connection: Any) -> tuple[Position, list[Gap], list[int], list[int], bool] | None:
-        """Return position, gaps, events, what is put aside, and whether there are samples; None: no such run."""
+    async def facts(self, connection: Any) -> _Facts | None:
+        """Return what the schema holds besides rows; None: no such run."""
         tables = self._tables
         if tables.names["dtolbus_position"] not in by_table(await connection.fetch(FIND_COLUMNS, tables.schema)):
             return None
@@ -139,74 +167,81 @@ class _Reader:
         )
         if position is None:
             return None
-        columns = "from_index, to_index, cause, first_sample, end_sample"
-        gaps = await connection.fetch(
-            tables.sql("SELECT {columns} FROM {gaps} {where} ORDER BY 1", columns=columns, where=_OF_RUN), *self._key
-        )
-        events, put_aside = [
-            [row[0] for row in await connection.fetch(tables.sql(query, where=_OF_RUN), *self._key)]
-            for query in (_EVENTS, _PUT_ASIDE)
+        gaps, events, aside = [
+            await connection.fetch(tables.sql(query, where=_OF_RUN), *self._key)
+            for query in (_GAPS, _EVENTS, _PUT_ASIDE)
         ]
-        samples = await connection.fetchval(
-            tables.sql("SELECT EXISTS (SELECT 1 FROM {samples} WHERE run_id = $1)"), self._run.run_id
+        return _Facts(
+            position=Position(*position),
+            gaps=[Gap(*gap) for gap in gaps],
+            events=[StoredEvent(*map(_iso, event)) for event in events],
+            put_aside=[StoredAside(*record) for record in aside],
+            header=await connection.fetchval(tables.sql(_HEADER, where=_OF_RUN), *self._key),
+            destination_id=await connection.fetchval(
+                tables.sql("SELECT value FROM {dtolbus} WHERE key = 'destination_id'")
+            ),
+            has_samples=await connection.fetchval(
+                tables.sql("SELECT EXISTS (SELECT 1 FROM {samples} WHERE run_id = $1)"), self._run.run_id
+            ),
         )
-        return Position(*position), [Gap(*gap) for gap in gaps], events, put_aside, samples
 
     def blocks(self) -> Iterator[StoredBlock]:
         """Yield the run's blocks by index: samples, summary, or both."""
-        parts = heapq.merge(self.all_of(self.samples), self.all_of(self.summaries), key=lambda block: block.block_index)
-        for _, same in itertools.groupby(parts, key=lambda block: block.block_index):
-            found = list(same)
-            if len(found) == 2 and found[0].values is not None and found[1].summary is not None:
-                found = [found[0]._replace(summary=found[1].summary)]
-            yield from found
+        samples = sampled(map(_sample_run, self.all_of(self.samples)))
+        summaries = (dict(zip(BLOCK_COLUMNS, map(_iso, row), strict=True)) for row in self.all_of(self.summaries))
+        yield from joined(samples, summarised(summaries, len(self._run.channels)))
 
-    async def samples(self, connection: Any) -> AsyncGenerator[StoredBlock, None]:
-        """Yield the blocks that have rows in `samples`."""
-        last = await connection.fetchval(
-            self._tables.sql("SELECT max(block_index) FROM {samples} WHERE run_id = $1"), self._run.run_id
-        )
-        for start in range(0, -1 if last is None else last + 1, _BLOCKS_AT_ONCE):
+    async def samples(self, connection: Any) -> AsyncGenerator[Any, None]:
+        """Yield a row of _SAMPLES for each channel of each block that has rows in `samples`, by block and channel."""
+        query = self._tables.sql(_SAMPLES, texts=", ".join(ROW_TEXTS))
+        onward = self._tables.sql("SELECT min(block_index) FROM {samples} WHERE run_id = $1 AND block_index >= $2")
+        order = {channel: place for place, channel in enumerate(self._run.channel_names)}
+        start = await connection.fetchval(onward, self._run.run_id, _INT8_MIN)
+        while start is not None:
             end = start + _BLOCKS_AT_ONCE
-            rows = await connection.fetch(self._tables.sql(_SAMPLES), self._run.run_id, start, end)
-            for index, group in itertools.groupby(rows, key=lambda row: row[0]):
-                yield self._block(index, list(group))
+            rows = await connection.fetch(query, self._run.run_id, start, end)
+            rows.sort(key=lambda row: (row["block_index"], order.get(row["channel"], len(order))))
+            for row in rows:
+                yield row
+            start = end if rows else await connection.fetchval(onward, self._run.run_id, end)
 
-    def _block(self, index: int, rows: list[Any]) -> StoredBlock:
-        by_channel = {channel: values for _, channel, _, values in rows}
-        values = np.full((len(self._run.channels), max(map(len, by_channel.values()))), np.nan)
-        for out, channel in zip(values, self._run.channel_names, strict=True):
-            given = by_channel.get(channel, [])
-            out[: len(given)] = [np.nan if value is None else value for value in given]
-        return StoredBlock(index, min(row[2] for row in rows), values, None)
-
-    async def summaries(self, connection: Any) -> AsyncGenerator[StoredBlock, None]:
-        """Yield the blocks that have a row in `blocks`."""
+    async def summaries(self, connection: Any) -> AsyncGenerator[Any, None]:
+        """Yield the rows of `blocks`."""
         columns = ", ".join(map(quoted, BLOCK_COLUMNS))
         query = self._tables.sql(
             "SELECT {columns} FROM {blocks} WHERE run_id = $1 ORDER BY block_index", columns=columns
         )
         async for row in connection.cursor(query, self._run.run_id, prefetch=_READINGS_AT_ONCE):
-            summary = {name: _iso(value) for name, value in zip(BLOCK_COLUMNS, row, strict=True)}
-            empty = None if summary["samples_per_channel"] else np.empty((len(self._run.channels), 0))
-            yield StoredBlock(summary["block_index"], summary["first_sample_index"], empty, summary)
+            yield row
 
-    async def readings(self, connection: Any) -> AsyncGenerator[tuple[int, Mapping[str, Any]], None]:
+    async def readings(self, connection: Any) -> AsyncGenerator[StoredReading, None]:
         """Yield the readings by index: a value for each channel."""
-        rows = await connection.fetch(
-            self._tables.sql('SELECT channel, "column" FROM {dtolbus_columns} WHERE device = $1 AND task = $2'),
+        known = await connection.fetch(
+            self._tables.sql('SELECT channel, "column", kind FROM {dtolbus_columns} WHERE device = $1 AND task = $2'),
             self._run.device,
             self._run.task,
         )
-        columns = ", ".join(["reading_index", *(quoted(column) for _, column in rows)])
+        units = [(channel, f"{column}_unit") for channel, column, kind in known if kind == "number"]
+        names = ["reading_index", *_FIXED, *(column for _, column, _ in known), *(column for _, column in units)]
         query = self._tables.sql(
-            "SELECT {columns} FROM {readings} WHERE run_id = $1 ORDER BY reading_index", columns=columns
+            "SELECT {columns} FROM {readings} WHERE run_id = $1 ORDER BY reading_index",
+            columns=", ".join(map(quoted, names)),
         )
         async for index, *cells in connection.cursor(query, self._run.run_id, prefetch=_READINGS_AT_ONCE):
+            fixed, rest = cells[: len(_FIXED)], cells[len(_FIXED) :]
             values: dict[str, Any] = {}
-            for (channel, _), cell in zip(rows, cells, strict=True):
+            for (channel, _, _), cell in zip(known, rest, strict=False):
                 values[channel] = cell if values.get(channel) is None else values[channel]
-            yield index, values
+            given = {channel: cell for (channel, _), cell in zip(units, rest[len(known) :], strict=True)}
+            yield StoredReading(index, values, given, dict(zip(_FIXED, fixed, strict=True)))
+
+
+def _sample_run(row: Any) -> SampleRun:
+    *texts, block_index, sample_index, t_mono_ns, t_utc_us, values, status = row
+    t_utc_ns = np.array(t_utc_us, np.int64) * 1000
+    return SampleRun(
+        block_index, SampleTexts(*texts), sample_index, t_mono_ns, t_utc_ns, floats(values, nulls=False), status
+    )
 
 
 def _iso(value: Any) -> Any:

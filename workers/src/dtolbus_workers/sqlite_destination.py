@@ -151,12 +151,17 @@ class SqliteDestination:
         try:
             if connection is not None:
                 connection.close()
+        except sqlite3.OperationalError as error:  # what is committed stands in the log beside the file
+            log.warning("close failed", extra={"path": str(self._path), "error": str(error)})
         finally:
             self._lock.release()
 
     def _checkpoint(self) -> None:
         assert self._connection is not None
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.OperationalError as error:  # the log beside the file has it all; the next commit tries again
+            log.warning("checkpoint failed", extra={"path": str(self._path), "error": str(error)})
 
     def _commit(self, batch: RunBatch) -> None:
         assert self._connection is not None

@@ -161,6 +161,12 @@ def read_identity(path: Path) -> Identity:
         raise CannotStartError(f"{path} is not dtolbus's ({error}); choose another folder") from error
 
 
+def identity_of(folder: Path) -> str | None:
+    """Return the folder's id, or None where it has none. Raises CannotStartError where it cannot be read."""
+    path = folder / _IDENTITY
+    return read_identity(path).destination_id if path.exists() else None
+
+
 def read_sidecar(path: Path) -> RunFiles:
     """Return what a run's sidecar counts. Raises CannotStartError where it cannot be read."""
     try:

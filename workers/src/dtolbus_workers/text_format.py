@@ -10,6 +10,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import ClassVar
 
 import msgspec
@@ -205,6 +206,7 @@ def _csv_cells(line: str) -> list[Scalar]:
     return cells
 
 
+@lru_cache(maxsize=1 << 16)
 def _unquoted(cell: str) -> Scalar:
     """Return the value of a cell without quotes."""
     if cell in ("", "true", "false"):

@@ -1,151 +1,150 @@
 """`dtolbus verify`: every registered sink against the journal, run by run."""
 
-import json
 import logging
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import msgspec
-
-from dtolbus.errors import DtolbusError, UsageError
-from dtolbus.records import DaqEvent, RunInfo
-from dtolbus.registrations import Registration, read_registrations
-from dtolbus.runs import RunFolder, list_runs
+from dtolbus.errors import DtolbusError, RawFormatError, UsageError
+from dtolbus.manifest import DELETED, Manifest
+from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
+from dtolbus.registrations import SINKS_FOLDER, Registration, read_registration
+from dtolbus.runs import RunFolder
 from dtolbus.topics import stream_name
-from dtolbus_workers.certificate import Line, compare
+from dtolbus_workers.certificate import Certificate, Line, compare
 from dtolbus_workers.destination import Stored
 from dtolbus_workers.registry import destination_class
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Certificate:
-    """What `verify` found."""
-
-    lines: list[Line] = field(default_factory=list)
-    runs: int = 0
-    lost_at_board: dict[str, int] = field(default_factory=dict)
-    """Samples of each channel that the board or the disk lost before the journal, by run."""
-    failures: list[str] = field(default_factory=list)
-    """Sinks that could not be read."""
+class JournalRun(Protocol):
+    """One run of a journal: `RunFolder` of one on this machine, `RemoteRun` of one behind a gateway."""
 
     @property
-    def complete(self) -> bool:
-        """Whether every sink has all of every run."""
-        return not self.failures and all(line.complete for line in self.lines)
+    def info(self) -> RunInfo:
+        """The run header."""
+
+    def status(self) -> RunStatus:
+        """Return how far the run is."""
+
+    def records(self, from_index: int, to_index: int) -> Iterator[Record | Gap]:
+        """Yield the records in order, and a Gap for each range that cannot be read."""
+
+    def manifest(self) -> Manifest:
+        """Return what was deleted."""
 
 
 def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str] = ()) -> Certificate:
     """Compare every registered sink of a data folder with its journal; all sinks and runs, or those named.
 
+    What cannot be read is a failure in the certificate, and the rest is compared all the same.
     Raises UsageError where there is no journal, no such run, or no such sink.
     """
-    journal = data / "journal"
-    if not journal.is_dir():
+    if not (data / "journal").is_dir():
         raise UsageError(f"{data} holds no journal; name the data folder with --data")
-    folders = [folder for folder in list_runs(journal) if not run_ids or folder.info.run_id in run_ids]
-    unknown = set(run_ids) - {folder.info.run_id for folder in folders}
-    if unknown:
-        raise UsageError(f"there is no run {min(unknown)} in {journal}")
-    sinks = [sink for sink in read_registrations(data) if not sink_names or sink.name in sink_names]
-    absent = set(sink_names) - {sink.name for sink in sinks}
-    if absent:
+    certificate = Certificate()
+    folders = {folder.info.run_id: folder for folder in _folders(data / "journal", certificate)}
+    if absent := set(run_ids) - set(folders):
+        raise UsageError(f"there is no run {min(absent)} in {data / 'journal'}")
+    sinks = list(_registrations(data, sink_names, certificate))
+    if absent := set(sink_names) - {sink.name for sink in sinks}:
         raise UsageError(f"no sink {min(absent)} has registered in {data}")
-    certificate = Certificate(runs=len(folders))
-    for folder in folders:
-        with folder:
-            _check_run(certificate, folder, sinks)
+    for sink in sinks:
+        for run_id in sorted(set(sink.positions) - set(folders)):
+            certificate.failures.append(f"{sink.name}: has run {run_id}, which the journal does not have")
+        if sink.place.startswith("/") and not Path(sink.place).is_relative_to(data.absolute()):
+            certificate.remarks.append(f"{sink.name} lies outside this folder: {sink.place}")
+    for run_id, folder in folders.items():
+        if not run_ids or run_id in run_ids:
+            with folder:
+                try:
+                    _check_run(certificate, folder, sinks)
+                except OSError as error:
+                    certificate.fail(f"run {run_id} cannot be read: {error}")
     return certificate
 
 
-def _check_run(certificate: Certificate, folder: RunFolder, sinks: Iterable[Registration]) -> None:
+def certified(runs: Iterable[JournalRun], sinks: Iterable[Registration]) -> Certificate:
+    """Compare the sinks with runs of a journal, wherever it is."""
+    certificate = Certificate()
+    for run in runs:
+        _check_run(certificate, run, sinks)
+    return certificate
+
+
+def _folders(journal: Path, certificate: Certificate) -> Iterator[RunFolder]:
+    """Yield the runs of a journal; a folder with records that is no run any more is a failure."""
+    for path in sorted(journal.glob("*/*/*/")):
+        try:
+            yield RunFolder(path)
+        except FileNotFoundError:
+            if any(path.glob("*.dt-*")):
+                certificate.failures.append(f"{path}: holds records, and no run.json that says what they are")
+        except (RawFormatError, OSError) as error:
+            certificate.failures.append(str(error))
+
+
+def _registrations(data: Path, names: Collection[str], certificate: Certificate) -> Iterator[Registration]:
+    """Yield the sinks that ever presented themselves, by name, or those named."""
+    for path in sorted((data / SINKS_FOLDER).glob("[!.]*.json")):
+        try:
+            sink = read_registration(path)
+        except (RawFormatError, OSError) as error:
+            certificate.failures.append(str(error))
+            continue
+        if not names or sink.name in names:
+            yield sink
+
+
+def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Registration]) -> None:
     status = folder.status()
     run = status.info
-    lost = sum(r.lost_samples for r in folder.records(0, status.head) if isinstance(r, DaqEvent))
+    certificate.runs += 1
+    stream = stream_name(run.device, run.task)
+    manifest = folder.manifest()
+    lost = sum(_lost_samples(found, manifest) for found in folder.records(0, status.head))
     if lost:
-        certificate.lost_at_board[run.run_id] = lost
+        certificate.losses.append(f"{stream} {run.run_id}: {lost} samples a channel never reached the journal")
+    if status.state == "interrupted":
+        certificate.losses.append(f"{stream} {run.run_id}: interrupted after {status.head} records")
     for sink in sinks:
-        if not sink.takes(run):
-            continue
-        line = Line(sink.name, stream_name(run.device, run.task), run.run_id, status.state, status.head)
-        try:
-            stored = _stored(sink, run)
-        except (DtolbusError, OSError) as error:
-            certificate.failures.append(f"{sink.name}: {error}")
-            continue
-        if stored is None:
-            line.missing = line.expected
-        else:
-            compare(line, folder.records(0, status.head), stored, sink.sink)
-        certificate.lines.append(line)
+        if sink.takes(run):
+            line = Line(sink.name, stream, run.run_id, status.state, status.head)
+            try:
+                _compare(line, folder, sink)
+            except Exception as error:  # whatever is wrong with one sink's data, the others are compared
+                log.debug("sink cannot be read", exc_info=True)
+                certificate.fail(f"{sink.name}: {_reason(error)}")
+            else:
+                certificate.lines.append(line)
+
+
+def _lost_samples(found: Record | Gap, manifest: Manifest) -> int:
+    """Return how many samples of each channel never reached the journal, by an event or a deleted range."""
+    if isinstance(found, Gap):
+        gone = (s for s in manifest.segments if found.from_index <= s.first_index < found.to_index)
+        return sum(segment.lost_samples for segment in gone) if found.cause.startswith(DELETED) else 0
+    return found.lost_samples if isinstance(found, DaqEvent) else 0
+
+
+def _compare(line: Line, folder: JournalRun, sink: Registration) -> None:
+    stored = _stored(sink, folder.info)
+    if stored is None:
+        line.missing = line.expected
+        return
+    if sink.destination_id and stored.destination_id != sink.destination_id:
+        line.remark(f"{sink.place} is another destination than the one that registered")
+    records, mode = folder.records(0, line.expected), sink.options.get("blocks")
+    compare(line, records, stored, sink.sink, blocks_mode=mode, run=folder.info)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, DtolbusError | OSError):
+        return str(error)
+    return f"what it holds cannot be read ({type(error).__name__}: {error})"
 
 
 def _stored(sink: Registration, run: RunInfo) -> Stored | None:
     found: Stored | None = destination_class(sink.sink).stored(sink.place, sink.options, run)
     return found
-
-
-def as_json(certificate: Certificate) -> str:
-    """Return the certificate for machines."""
-    body: dict[str, Any] = {
-        "complete": certificate.complete,
-        "runs": certificate.runs,
-        "lost_at_board": certificate.lost_at_board,
-        "failures": certificate.failures,
-        "sinks": [
-            {**asdict(line), "gaps": [msgspec.structs.asdict(gap) for gap in line.gaps], "complete": line.complete}
-            for line in certificate.lines
-        ],
-    }
-    return json.dumps(body, indent=2)
-
-
-def as_text(certificate: Certificate) -> list[str]:
-    """Return the certificate for people, a line each."""
-    lines = _table([_HEADINGS, *(_cells(line) for line in certificate.lines)]) if certificate.lines else []
-    for line in certificate.lines:
-        where = f"{line.sink} {line.stream} {line.run_id}"
-        lines += [f"  {where}: gap {gap.from_index} to {gap.to_index}: {gap.cause}" for gap in line.gaps]
-        lines += [f"  {where}: {remark}" for remark in line.remarks]
-        if line.missing:
-            lines.append(f"  {where}: {line.missing} records missing; start its worker again: the journal fills in")
-        if line.put_aside:
-            lines.append(f"  {where}: {line.put_aside} records put aside; `put_aside` says why")
-    for run_id, lost in certificate.lost_at_board.items():
-        lines.append(f"  {run_id}: {lost} samples a channel never reached the journal; its events say why")
-    lines += [f"  {failure}" for failure in certificate.failures]
-    if not certificate.lines and not certificate.failures:
-        lines.append("no sink has registered here: nothing to compare")
-    lines.append("COMPLETE: nothing is missing" if certificate.complete else "INCOMPLETE")
-    return lines
-
-
-_HEADINGS = ("sink", "stream", "run", "expected", "stored", "backfilled", "gaps", "twice", "compared with the journal")
-_NUMBERS = range(3, 8)
-
-
-def _cells(line: Line) -> tuple[str, ...]:
-    numbers = (line.expected, line.stored, line.backfilled, len(line.gaps), line.duplicates)
-    return line.sink, line.stream, line.run_id, *map(str, numbers), _compared(line)
-
-
-def _compared(line: Line) -> str:
-    if line.different:
-        return f"{line.different} records DIFFER"
-    equal = [f"{line.samples} values" if line.samples else "", f"{line.summaries} summaries" if line.summaries else ""]
-    text = " and ".join(filter(None, equal))
-    return (f"{text} equal" if text else "nothing to compare") + ("" if line.complete else ", INCOMPLETE")
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

@@ -2,24 +2,17 @@
 
 import math
 import time
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from dtolbus.dtraw import ChunkFile, iter_blocks
 from dtolbus.errors import BoardError, RawFormatError
-from dtolbus.records import Channel
 from dtolbus_producer.boards import Buffer, End, Fault, PolledSource, TaskPlan
+from dtolbus_producer.boards.recording import Piece, Recording, open_recording
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
-
-Piece = NDArray[Any] | Fault
-"""Some samples, shape (channels, samples), or what happened between them."""
 
 
 class PlaybackOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,93 +22,6 @@ class PlaybackOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """1 = at its rate, N = N times as fast, `max` = as fast as the journal takes it."""
     loop: bool = False
     """Begin again at the end."""
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What a file holds, before its samples are read."""
-
-    path: Path
-    channels: tuple[Channel, ...]
-    rate_hz: float
-    dtype: str
-    meta: dict[str, Any]
-
-    def pieces(self) -> Iterator[Piece]:
-        """Yield the samples in order. Raises BoardError where the file can no longer be read."""
-        if self.path.suffix == ".npz":
-            with np.load(self.path) as arrays:
-                yield arrays["codes"]
-            return
-        end = 0
-        for block in iter_blocks(self.path):
-            missing = block.first_sample_index - end
-            if end and missing > 0:
-                yield Fault("overrun", f"{missing} samples of each channel are not in the recording", missing)
-            end = max(end, block.end_sample_index)
-            if block.error is not None:
-                yield Fault("sdk_error", str(block.error))
-            if block.samples_per_channel:
-                yield block.data if block.raw_codes is None else block.raw_codes[:, : block.samples_per_channel]
-
-
-def open_recording(path: Path) -> Recording:
-    """Return what the file holds. Raises WrongKeyError where it is missing or no recording."""
-    if not path.is_file():
-        raise WrongKeyError("board", f"playback:{path}: there is no such file")
-    try:
-        if path.suffix == ".npz":
-            return _open_npz(path)
-        if path.suffix == ".dt-raw":
-            return _open_raw(path)
-    except (RawFormatError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise WrongKeyError("board", f"playback:{path}: not a recording that can be played: {error}") from error
-    raise WrongKeyError("board", f"playback:{path}: a recording is a .npz or a .dt-raw file")
-
-
-def _open_npz(path: Path) -> Recording:
-    with np.load(path) as arrays:
-        wanted = {"codes", "channels", "unit", "full_scale", "rate_hz"}
-        missing = wanted - set(arrays.files)
-        if missing:
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        codes, names = arrays["codes"], [str(name) for name in arrays["channels"]]
-        full_scale = np.broadcast_to(arrays["full_scale"], len(names)).tolist()
-        unit, rate_hz = str(arrays["unit"]), float(arrays["rate_hz"])
-    if codes.ndim != 2 or codes.shape[0] != len(names) or str(codes.dtype) not in ("int16", "uint16", "int32"):
-        raise ValueError(f"codes of shape {codes.shape} and type {codes.dtype} for {len(names)} channels")
-    half = float(2 ** (8 * codes.dtype.itemsize - 1))
-    is_offset = codes.dtype.kind == "u"
-    channels = tuple(
-        Channel(
-            name,
-            unit=unit,
-            scale=scale / half,
-            offset=-scale if is_offset else 0.0,
-            range=(-scale, scale),
-            encoding="offset_binary" if is_offset else "twos_complement",
-            resolution_bits=8 * codes.dtype.itemsize,
-            physical=place,
-        )
-        for place, (name, scale) in enumerate(zip(names, full_scale, strict=True))
-    )
-    return Recording(path, channels, rate_hz, str(codes.dtype), {"recording": path.name})
-
-
-def _open_raw(path: Path) -> Recording:
-    with ChunkFile(path) as file:
-        header = file.header
-    rate_hz = header.raw.get("sample_rate_hz")
-    if not rate_hz:
-        raise ValueError("its header has no sample_rate_hz")
-    units = {channel["name"]: channel.get("unit") for channel in header.raw["channels"]}
-    plain = tuple(Channel(name, unit=units[name], physical=place) for place, name in enumerate(header.channels))
-    meta = dict(header.raw.get("meta") or {})
-    if header.run is not None:
-        meta["recorded_run"] = header.run.run_id
-    return Recording(
-        path, header.calibration or plain, float(rate_hz), str(header.dtype), {**meta, "recording": path.name}
-    )
 
 
 class PlaybackBoard:

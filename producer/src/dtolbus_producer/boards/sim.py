@@ -71,6 +71,8 @@ class SimBoard:
     def check(device: DeviceConfig) -> None:
         """Raise WrongKeyError where a DT9806 can never do what is asked."""
         options = _options(device)
+        if device.board != device.board_kind:
+            raise WrongKeyError("board", f"{device.board!r}: nothing follows 'sim'; only a recording has a path")
         kinds = {task.kind for task in device.tasks}
         if len(device.tasks) > 1:
             what = "both clocked and polled" if len(kinds) > 1 else "used by two tasks"

@@ -1,0 +1,80 @@
+"""The command lines `dtolbus prune`, `dtolbus runs` and `dtolbus sinks`."""
+
+from pathlib import Path
+
+import click
+
+from dtolbus.cli import Command, command, logged, option
+from dtolbus.errors import UsageError
+from dtolbus_producer.quantities import parse_age, parse_size
+
+_data_option = option("--data", type=click.Path(path_type=Path), default=Path("data"), help="Data folder.")
+
+
+@command("prune")
+@_data_option
+@option("--keep", metavar="AGE", help="Delete segments older than this, e.g. 7d, 12h.")
+@option("--max-size", metavar="SIZE", help="While the journal is larger, delete the oldest, e.g. 200G.")
+@option("--dry-run", is_flag=True, help="Only tell what would go.")
+def prune(data: Path, keep: str | None, max_size: str | None, dry_run: bool) -> None:
+    """Delete from the journal what every registered sink has: whole segments, the oldest first.
+
+    What a sink still lacks stays, and so does a run that no registered sink takes.
+    """
+    from dtolbus_producer.pruning import prune as prune_journal  # noqa: PLC0415  # numpy is heavy; --help does without
+    from dtolbus_producer.retention import Policy  # noqa: PLC0415  # as above
+
+    if keep is None and max_size is None:
+        raise UsageError("say what is to be kept: --keep 7d, --max-size 200G, or both")
+    keep_s = None if keep is None else parse_age(keep)
+    max_bytes = None if max_size is None else parse_size(max_size)
+    for line in prune_journal(data, Policy(keep_s, max_bytes), dry_run=dry_run):
+        click.echo(line)
+
+
+@command("runs")
+@_data_option
+@option("--json", "machine", is_flag=True, help="Print JSON.")
+def runs(data: Path, machine: bool) -> None:
+    """List the runs in a journal: state, records still there, size, and what each sink has acknowledged."""
+    from dtolbus_producer import listing  # noqa: PLC0415  # as above
+
+    lines = listing.run_lines(data)
+    for text in [listing.as_json(lines)] if machine else listing.runs_text(lines):
+        click.echo(text)
+
+
+class _Group(Command, click.Group):
+    """A command with commands below it."""
+
+
+@click.group("sinks", cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@_data_option
+@option("--json", "machine", is_flag=True, help="Print JSON.")
+@logged
+@click.pass_context
+def sinks(context: click.Context, data: Path, machine: bool) -> None:
+    """List the sinks that follow a journal, and how far behind each is."""
+    from dtolbus_producer import listing  # noqa: PLC0415  # as above
+
+    context.obj = data
+    if context.invoked_subcommand is None:
+        lines = listing.sink_lines(data)
+        for text in [listing.as_json(lines)] if machine else listing.sinks_text(lines):
+            click.echo(text)
+
+
+@command("forget")
+@click.argument("name")
+@option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: data]")
+@click.pass_context
+def forget(context: click.Context, name: str, data: Path | None) -> None:
+    """Unregister the sink NAME: what it lacks no longer stays in the journal for its sake."""
+    from dtolbus_producer import listing  # noqa: PLC0415  # as above
+
+    for line in listing.forget_sink(data or context.obj, name):
+        click.echo(line)
+
+
+assert isinstance(sinks, click.Group)
+sinks.add_command(forget)

@@ -1,0 +1,50 @@
+"""What a journal holds, as retention and the listings need it: runs, their files, their sizes."""
+
+import logging
+from pathlib import Path
+
+from dtolbus.errors import RawFormatError, UsageError
+from dtolbus.manifest import read_manifest
+from dtolbus.runs import RUN_FILE, RunFolder, segment_name
+from dtolbus_producer.retention import RunFacts, SegmentFacts
+
+log = logging.getLogger(__name__)
+
+
+def journal_of(data: Path) -> Path:
+    """Return the journal of a data folder. Raises UsageError where there is none."""
+    journal = data / "journal"
+    if not journal.is_dir():
+        raise UsageError(f"{data} holds no journal; name the data folder with --data")
+    return journal
+
+
+def run_facts(folder: RunFolder) -> RunFacts:
+    """Return what the run's folder holds. Raises RawFormatError, OSError."""
+    state = folder.refresh().state
+    firsts = folder.segments()
+    head = folder.head()  # after the listing: a segment that was there is counted with its records
+    condemned = {segment.first_index for segment in read_manifest(folder.path).segments}
+    segments = []
+    for place, first in enumerate(firsts):
+        try:
+            stat = (folder.path / segment_name(folder.info.kind, first)).stat()
+        except FileNotFoundError:  # deleted since it was listed
+            continue
+        is_newest = place == len(firsts) - 1
+        end = max(head, first) if is_newest else firsts[place + 1]
+        is_sealed = end <= head and (state != "running" or not is_newest)
+        segments.append(SegmentFacts(first, end, stat.st_size, stat.st_mtime_ns, is_sealed, first in condemned))
+    return RunFacts(folder.info, state, head, tuple(segments))
+
+
+def journal_facts(journal: Path) -> list[RunFacts]:
+    """Return what the journal holds; a run that cannot be read is left out, and logged."""
+    found = []
+    for path in sorted({path.parent for path in journal.glob(f"*/*/*/{RUN_FILE}")}):
+        try:
+            with RunFolder(path) as folder:
+                found.append(run_facts(folder))
+        except (RawFormatError, OSError) as error:
+            log.warning("run cannot be read, left alone", extra={"run": str(path), "cause": str(error)})
+    return found

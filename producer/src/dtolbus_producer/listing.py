@@ -1,0 +1,198 @@
+"""`dtolbus runs` and `dtolbus sinks`: what a data folder holds, read from its files; nobody has to be asked."""
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dtolbus.errors import UsageError
+from dtolbus.records import RunInfo, RunStatus, utc_from_ns
+from dtolbus.registrations import Registration, forget, read_registrations
+from dtolbus.runs import RunFile, RunFolder, list_runs
+from dtolbus.topics import stream_name
+from dtolbus_producer.journalfacts import journal_of, run_facts
+from dtolbus_producer.progress import sink_progress
+from dtolbus_producer.quantities import show_age, show_size
+
+
+class SinkShare(msgspec.Struct, frozen=True):
+    """How much of a run a sink has acknowledged."""
+
+    name: str
+    position: int
+    lag: int
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    run_id: str
+    device: str
+    task: str
+    kind: str
+    state: str
+    started_utc: str
+    duration_s: float
+    """From the first sample to the last, by the rate."""
+    first: int
+    """First record still there."""
+    head: int
+    bytes: int
+    """What is still there."""
+    segments: int
+    board: str
+    sinks: tuple[SinkShare, ...]
+
+
+class SinkLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One registered sink."""
+
+    name: str
+    kind: str
+    place: str
+    heard_utc: str
+    runs: int
+    """Runs of the journal that it takes."""
+    lag: int
+    """Records that it has not acknowledged, over all runs."""
+    topics: tuple[str, ...]
+
+
+def run_lines(data: Path) -> list[RunLine]:
+    """Return the runs of a data folder, the oldest first. Raises UsageError, RawFormatError."""
+    sinks = read_registrations(data)
+    found = []
+    for folder in list_runs(journal_of(data)):
+        with folder:
+            file, facts = folder.refresh(), run_facts(folder)
+        info = file.info
+        found.append(
+            RunLine(
+                run_id=info.run_id,
+                device=info.device,
+                task=info.task,
+                kind=info.kind,
+                state=facts.state,
+                started_utc=utc_from_ns(info.started_utc_ns).isoformat(timespec="seconds"),
+                duration_s=_duration_s(file, facts.head),
+                first=facts.segments[0].first_index if facts.segments else facts.head,
+                head=facts.head,
+                bytes=facts.bytes,
+                segments=len(facts.segments),
+                board=info.board,
+                sinks=tuple(_share(sink, info, facts.head) for sink in sinks if sink.takes(info)),
+            )
+        )
+    return sorted(found, key=lambda line: line.run_id)
+
+
+def sink_lines(data: Path) -> list[SinkLine]:
+    """Return the registered sinks of a data folder by name. Raises UsageError, RawFormatError."""
+    statuses = [_status(folder) for folder in list_runs(journal_of(data))]
+    return [
+        SinkLine(
+            name=sink.name,
+            kind=sink.sink,
+            place=sink.place,
+            heard_utc=sink.seen_utc,
+            runs=sum(sink.takes(status.info) for status in statuses),
+            lag=sink_progress(sink, statuses).lag,
+            topics=sink.topics,
+        )
+        for sink in read_registrations(data)
+    ]
+
+
+def runs_text(lines: Sequence[RunLine]) -> list[str]:
+    """Return the runs for people."""
+    if not lines:
+        return ["the journal holds no runs"]
+    rows = [("run", "stream", "state", "started (UTC)", "duration", "records", "on disk", "board", "acknowledged by")]
+    for line in lines:
+        shares = (f"{share.name} {'all' if not share.lag else share.position}" for share in line.sinks)
+        rows.append(
+            (
+                line.run_id,
+                stream_name(line.device, line.task),
+                line.state,
+                line.started_utc.partition("+")[0].replace("T", " "),
+                show_age(line.duration_s),
+                f"{line.first}..{line.head}",
+                show_size(line.bytes),
+                line.board or "-",
+                ", ".join(shares) or "no sink takes it",
+            )
+        )
+    return _table(rows)
+
+
+def sinks_text(lines: Sequence[SinkLine]) -> list[str]:
+    """Return the sinks for people."""
+    if not lines:
+        return ["no sink has registered here"]
+    rows = [("sink", "kind", "last heard", "runs", "lag", "topics", "place")]
+    for line in lines:
+        ago = _ago(line.heard_utc)
+        topics = " ".join(line.topics) or "all"
+        rows.append((line.name, line.kind, ago, str(line.runs), str(line.lag), topics, line.place))
+    return _table(rows)
+
+
+def as_json(lines: Sequence[RunLine] | Sequence[SinkLine]) -> str:
+    """Return the lines for machines."""
+    found: list[Any] = [msgspec.to_builtins(line) for line in lines]
+    return json.dumps(found, indent=2)
+
+
+def forget_sink(data: Path, name: str) -> list[str]:
+    """Unregister a sink; return what to tell.
+
+    Raises UsageError where there is none of that name, with the nearest right one.
+    """
+    journal = journal_of(data)
+    names = [sink.name for sink in read_registrations(data)]
+    if name not in names:
+        nearest = get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(names) or 'none'}"
+        raise UsageError(f"no sink {name!r} is registered in {data}; {hint}")
+    sink = forget(data, name)
+    lag = sink_progress(sink, [_status(folder) for folder in list_runs(journal)]).lag
+    return [
+        f"{name} is forgotten: the {lag} records that it had not acknowledged hold nothing in the journal any more, "
+        f"and `dtolbus verify` does not check it",
+        f"its data in {sink.place} stay; a worker that still runs, or is started again, registers it anew",
+    ]
+
+
+def _share(sink: Registration, run: RunInfo, head: int) -> SinkShare:
+    known = sink.positions.get(run.run_id)
+    position = 0 if known is None else min(known.position, head)
+    return SinkShare(sink.name, position, head - position)
+
+
+def _status(folder: RunFolder) -> RunStatus:
+    with folder:
+        return folder.status()
+
+
+def _duration_s(file: RunFile, head: int) -> float:
+    samples = file.samples if file.samples is not None else head * file.info.block_samples
+    return samples / file.info.rate_hz
+
+
+def _ago(instant: str) -> str:
+    try:
+        seconds = time.time() - datetime.fromisoformat(instant).astimezone(UTC).timestamp()
+    except ValueError:
+        return "never"
+    return f"{show_age(max(0.0, seconds))} ago"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

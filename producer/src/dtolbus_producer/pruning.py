@@ -1,0 +1,70 @@
+"""`dtolbus prune`: what every sink has goes, by age and size; what stays is told, and for whose sake."""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+
+from dtolbus.registrations import read_registrations
+from dtolbus.topics import stream_name
+from dtolbus_producer.deletion import delete, deleting
+from dtolbus_producer.journalfacts import journal_facts, journal_of
+from dtolbus_producer.quantities import show_size
+from dtolbus_producer.retention import Holder, Policy, Removal, Stay, plan
+
+_LOCK_S = 60.0
+_ACKNOWLEDGED = "every sink registered then had it"
+
+
+def prune(data: Path, policy: Policy, *, dry_run: bool) -> list[str]:
+    """Delete what the policy lets go, unless `dry_run`; return what to tell.
+
+    Raises UsageError (no journal), CannotStartError (another deletes), RawFormatError (a registration that cannot be
+    read: then nothing goes), DtolbusError (no room for a manifest).
+    """
+    journal = journal_of(data)
+    with deleting(data, _LOCK_S):
+        found = plan(journal_facts(journal), read_registrations(data), policy, time.time_ns())
+        gone = list(found.removals) if dry_run else delete(data, found.removals, lambda removal: _ACKNOWLEDGED)
+    lines = list(_told(gone, "would go" if dry_run else "deleted"))
+    lines += [stayed(stay) for stay in found.stays]
+    if found.excess_bytes:
+        lines.append(f"the journal stays {show_size(found.excess_bytes)} larger than asked")
+    if len(gone) < len(found.removals):
+        lines.append(f"{len(found.removals) - len(gone)} segments could not be deleted; the log says why")
+    return lines or ["nothing to do: the journal is within what is to be kept"]
+
+
+def stayed(stay: Stay) -> str:
+    """Return what stays of a run, and why."""
+    count = _counted(stay.segments)
+    run = f"{stream_name(stay.run.device, stay.run.task)} {stay.run.run_id}"
+    if stay.is_running:
+        why = "it is being written"
+    elif stay.is_unclaimed:
+        why = "no registered sink takes this run, so nobody else has it"
+    else:
+        why = f"for the sake of {named(stay.holders)}"
+    return f"stays    {run}: {count}, {show_size(stay.bytes)}: {why}"
+
+
+def named(holders: Iterable[Holder]) -> str:
+    """Return the sinks with their lag."""
+    return ", ".join(f"{holder.name} ({holder.lag} records behind)" for holder in holders)
+
+
+def _told(gone: Iterable[Removal], done: str) -> Iterator[str]:
+    """Yield a line for each run of which anything goes, and the sum."""
+    by_run = sorted(gone, key=lambda removal: (removal.run.run_id, removal.segment.first_index))
+    for _, group in groupby(by_run, key=lambda removal: removal.run.run_id):
+        removals = list(group)
+        run, size = removals[0].run, sum(removal.segment.bytes for removal in removals)
+        where = f"{stream_name(run.device, run.task)} {run.run_id}"
+        records = f"records {removals[0].segment.first_index} to {removals[-1].segment.end_index}"
+        yield f"{done:8} {where}: {records}, {_counted(len(removals))}, {show_size(size)}"
+    if by_run:
+        yield f"{done}: {show_size(sum(removal.segment.bytes for removal in by_run))} in all"
+
+
+def _counted(segments: int) -> str:
+    return "1 segment" if segments == 1 else f"{segments} segments"

@@ -1,0 +1,29 @@
+"""Sockets towards a gateway, bounded in every direction."""
+
+import zmq
+
+from dtolbus.errors import UsageError
+from dtolbus.wire import MAX_MESSAGE_BYTES
+
+MARK = 1000
+"""High-water mark of a socket, messages."""
+
+
+def connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, mark: int = MARK) -> "zmq.Socket[bytes]":
+    """Return a socket that connects to `url`; `mark` is how many received messages it queues.
+
+    Raises UsageError where `url` is no address.
+    """
+    socket = context.socket(kind)
+    socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    socket.set(zmq.HANDSHAKE_IVL, 3000)
+    socket.set(zmq.RCVHWM, mark)
+    socket.set(zmq.SNDHWM, MARK)
+    socket.set(zmq.LINGER, 0)
+    socket.set(zmq.RECONNECT_IVL_MAX, 1000)
+    try:
+        socket.connect(url)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise UsageError(f"{url!r} is not an address like tcp://daq-pc:5601 ({error})") from error
+    return socket

@@ -1,0 +1,163 @@
+"""A journal on another machine, read through its gateway's catch-up socket as if it were a folder. It blocks."""
+
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import zmq
+
+from dtolbus.connecting import connected
+from dtolbus.errors import CannotStartError, UsageError
+from dtolbus.manifest import Manifest
+from dtolbus.records import Gap, Record, RunInfo, RunStatus
+from dtolbus.wire import (
+    Credit,
+    Done,
+    Fetch,
+    Hello,
+    Message,
+    Refused,
+    RunGap,
+    RunRecord,
+    Welcome,
+    decode,
+    encode,
+)
+
+_CREDIT = 128
+
+
+class RemoteJournal:
+    """The runs that a gateway serves; `runs` are those of its Welcome.
+
+    Raises CannotStartError where no gateway answers, here and while reading, and UsageError where `url` is no address.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 3.0) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._number = 0
+        self._unanswered = 0
+        """The number of the Fetch that is on its way."""
+        self._context = zmq.Context()
+        try:
+            self._socket = connected(self._context, zmq.DEALER, url)
+        except UsageError:
+            self._context.term()
+            raise
+        try:
+            self.runs = [RemoteRun(self, status) for status in self._statuses()]
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+        self._context.term()
+
+    def records(self, run: RunInfo, from_index: int, to_index: int) -> Iterator[Record | Gap]:
+        """Yield the records [from_index, to_index) in order, and a Gap for each range that the journal does not have.
+
+        One iterator at a time: beginning another ends it.
+        """
+        position = from_index
+        while position < to_index:
+            began = position
+            for found in self._fetched(Fetch(run.device, run.task, run.run_id, position, to_index)):
+                position = found.to_index if isinstance(found, Gap) else found.index + 1
+                yield found
+            if position == began:
+                raise CannotStartError(f"{self._url}: run {run.run_id} has {position} records now, not {to_index}")
+
+    def _fetched(self, fetch: Fetch) -> Iterator[Record | Gap]:
+        """Yield what one Fetch gives; the gateway may stop before its end."""
+        if self._unanswered:  # an iterator was left in the middle
+            self._send(Credit(1 << 20, self._unanswered))
+            self._answer(lambda message: _ends(message, self._unanswered))
+        self._number += 1
+        number = self._unanswered = self._number
+        self._send(msgspec.structs.replace(fetch, number=number))
+        credit = 0
+        while True:
+            if credit <= _CREDIT // 2:
+                self._send(Credit(_CREDIT - credit, number))
+                credit = _CREDIT
+            answer = self._answer(lambda message: isinstance(message, RunRecord | RunGap) or _ends(message, number))
+            if isinstance(answer, RunRecord | RunGap):
+                credit -= 1
+                yield _found(answer)
+                continue
+            self._unanswered = 0
+            if isinstance(answer, Refused):
+                raise CannotStartError(f"{self._url}: the gateway does not serve run {fetch.run_id}: {answer.why}")
+            return
+
+    def _statuses(self) -> Iterator[RunStatus]:
+        self._send(Hello(worker=""))
+        while True:
+            welcome = self._answer(lambda message: isinstance(message, Welcome))
+            assert isinstance(welcome, Welcome)
+            yield from welcome.runs
+            if not welcome.more:
+                return
+
+    def _send(self, message: Message) -> None:
+        self._socket.send_multipart(encode(message))
+
+    def _answer(self, is_it: Callable[[Message], bool]) -> Message:
+        while self._socket.poll(round(self._timeout_s * 1000)):
+            message = decode(self._socket.recv_multipart())
+            if is_it(message):
+                return message
+        raise CannotStartError(
+            f"no gateway answers at {self._url}: start it (dtolbus-gateway serve DIR), or give its catch-up port"
+        )
+
+
+class RemoteRun:
+    """One run of a remote journal, to be read like a RunFolder."""
+
+    def __init__(self, journal: RemoteJournal, status: RunStatus) -> None:
+        self._journal = journal
+        self._status = status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def info(self) -> RunInfo:
+        """The run header."""
+        return self._status.info
+
+    def status(self) -> RunStatus:
+        """Return how far the run was when the gateway told."""
+        return self._status
+
+    def records(self, from_index: int, to_index: int) -> Iterator[Record | Gap]:
+        """Yield the records [from_index, to_index) in order, and a Gap for each range that cannot be read."""
+        return self._journal.records(self.info, from_index, to_index)
+
+    def manifest(self) -> Manifest:
+        """Return an empty one: what was deleted is told by the gaps, all but the samples that never were journaled."""
+        return Manifest()
+
+
+def _ends(message: Message, number: int) -> bool:
+    return isinstance(message, Done | Refused) and message.number == number
+
+
+def _found(message: RunRecord | RunGap) -> Record | Gap:
+    if isinstance(message, RunGap):
+        return Gap(message.from_index, message.to_index, message.cause, message.first_sample, message.end_sample)
+    return message.record

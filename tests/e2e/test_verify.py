@@ -1,0 +1,164 @@
+"""`dtolbus verify` never calls complete what it could not compare."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.e2e.commands import run
+from tests.e2e.test_worker import READINGS, RUN, config, work
+from tests.producer.bus import RunningGateway
+from tests.protocol.specimens import block, reading
+
+from dtolbus_producer.journal import RunWriter
+from dtolbus_workers.sqlite_destination import SqliteDestination
+from dtolbus_workers.text_destination import CsvDestination
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of two runs, stored by SQLite and CSV."""
+    data = tmp_path_factory.mktemp("finished") / "data"
+    for info, make, count in ((RUN, block, 12), (READINGS, reading, 7)):
+        writer = RunWriter(data / "journal", info)
+        for index in range(count):
+            writer.append(make(info, index))  # type: ignore[operator]
+        writer.close()
+    with RunningGateway(data) as gateway:
+        place = str(data / "lab.sqlite")
+        work(SqliteDestination(place), config(gateway, name="sqlite", place=place))
+        place = str(data / "csv")
+        settings = config(gateway, name="csv", place=place)
+        topics = type(settings.at)(settings.at.connect, settings.at.catchup, ("reading/",))
+        work(CsvDestination(place), config(gateway, name="csv", place=place, at=topics))
+    return data
+
+
+@pytest.fixture
+def data(finished: Path) -> Path:
+    """That folder, as it was, at its own place."""
+    kept = finished.with_name("kept")
+    if not kept.exists():
+        shutil.copytree(finished, kept)
+    shutil.rmtree(finished)
+    shutil.copytree(kept, finished)
+    return finished
+
+
+def test_what_is_complete_is_said_to_be(data: Path) -> None:
+    done = run("dtolbus", "verify", "--data", str(data))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("COMPLETE: nothing is missing\n")
+    machine = json.loads(run("dtolbus", "verify", "--data", str(data), "--json").stdout)
+    assert machine["complete"] is True
+    assert {line["sink"] for line in machine["sinks"]} == {"csv", "sqlite"}
+
+
+def run_folder(data: Path, info: object = RUN) -> Path:
+    return next(data.glob(f"journal/*/*/{info.run_id}"))  # type: ignore[attr-defined]
+
+
+def without_registrations(data: Path) -> None:
+    shutil.rmtree(data / "sinks")
+
+
+def without_runs(data: Path) -> None:
+    shutil.rmtree(data / "journal")
+    (data / "journal").mkdir()
+
+
+def without_a_run(data: Path) -> None:
+    shutil.rmtree(run_folder(data))
+
+
+def without_run_json(data: Path) -> None:
+    (run_folder(data) / "run.json").unlink()
+
+
+def with_a_garbled_run_json(data: Path) -> None:
+    (run_folder(data) / "run.json").write_text("{")
+
+
+def with_a_garbled_registration(data: Path) -> None:
+    (data / "sinks" / "csv.json").write_text("{")
+
+
+def with_a_cut_csv(data: Path) -> None:
+    (path,) = data.glob("csv/*/*/*.csv")
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def without_the_csv(data: Path) -> None:
+    (path,) = data.glob("csv/*/*/*.csv")
+    path.unlink()
+
+
+def with_another_sqlite(data: Path) -> None:
+    (data / "lab.sqlite").write_bytes(b"not a database at all" * 100)
+
+
+def with_a_flipped_bit_in_the_journal(data: Path) -> None:
+    (segment,) = run_folder(data).glob("*.dt-raw")
+    content = bytearray(segment.read_bytes())
+    content[-5] ^= 1
+    segment.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        without_registrations,
+        without_runs,
+        without_a_run,
+        without_run_json,
+        with_a_garbled_run_json,
+        with_a_garbled_registration,
+        with_a_cut_csv,
+        without_the_csv,
+        with_another_sqlite,
+        with_a_flipped_bit_in_the_journal,
+    ],
+)
+def test_damage_is_told_and_the_rest_is_compared_all_the_same(data: Path, damage: Callable[[Path], None]) -> None:
+    damage(data)
+    done = run("dtolbus", "verify", "--data", str(data))
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stderr
+    assert done.stdout.endswith("INCOMPLETE\n")
+    if damage not in (without_registrations, without_runs):
+        assert " equal" in done.stdout  # another sink or run was compared
+
+
+def test_a_copied_folder_says_that_its_sinks_are_elsewhere(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "copy")
+    done = run("dtolbus", "verify", "--data", str(tmp_path / "copy"))
+    assert f"sqlite lies outside this folder: {data / 'lab.sqlite'}" in done.stdout
+
+
+def test_an_interrupted_run_is_told_beside_complete_sinks(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "journal", READINGS)
+    writer.append(reading(READINGS, 0))
+    writer.close("interrupted")
+    place = str(tmp_path / "lab.sqlite")
+    with RunningGateway(tmp_path) as gateway:
+        work(SqliteDestination(place), config(gateway, name="sqlite", place=place))
+    done = run("dtolbus", "verify", "--data", str(tmp_path))
+    assert done.returncode == 0
+    assert f"{READINGS.run_id}: interrupted after 1 records" in done.stdout
+    assert "COMPLETE: nothing is missing" not in done.stdout
+
+
+def test_a_second_destination_under_a_name_that_is_taken_is_refused(data: Path, tmp_path: Path) -> None:
+    ports: list[str] = []
+    with RunningGateway(data) as gateway:
+        ports += ["--connect", f"tcp://127.0.0.1:{gateway.pub_port}"]
+        ports += ["--catchup", f"tcp://127.0.0.1:{gateway.catchup_port}"]
+        other = run("dtolbus-csv", "--out", str(tmp_path / "other"), *ports, "--until-end")
+        named = run("dtolbus-csv", "--out", str(tmp_path / "third"), "--name", "csv2", *ports, "--until-end")
+    assert other.returncode == 3
+    assert other.stderr.startswith(f"dtolbus-csv: the sink 'csv' of this journal is {data / 'csv'}; give ")
+    assert "another --name" in other.stderr
+    assert other.stderr.count("\n") == 1
+    assert named.returncode == 0, named.stderr
+    assert "csv2" in run("dtolbus", "verify", "--data", str(data)).stdout

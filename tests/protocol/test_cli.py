@@ -1,0 +1,91 @@
+"""What every command line shares: one line for what is wrong, exit codes, stopping."""
+
+import signal
+import subprocess
+import sys
+
+import click
+import pytest
+from tests.e2e.commands import run
+
+from dtolbus.cli import topic_prefix
+
+STOPPING = """
+import sys, time
+from dtolbus.cli import stop_event
+stop = stop_event()
+print("ready", flush=True)
+stop.wait()
+print("stopping", flush=True)
+sys.stdin.readline()
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["dtolbus", "lisen"], 2, "No such command 'lisen'"),
+        (["dtolbus", "listen"], 2, "Missing argument 'URL'"),
+        (["dtolbus", "listen", "daq-pc"], 2, "'daq-pc' is not an address like tcp://daq-pc:5601"),
+        (["dtolbus", "listen", "tcp://127.0.0.1:9", "--duration", "0.3"], 3, "nothing heard from tcp://127.0.0.1:9"),
+        (["dtolbus", "listen", "tcp://127.0.0.1:9", "--topic", "blok/"], 2, "'blok/' is not like block/, reading/"),
+        (["dtolbus", "verify", "--data", "/nowhere"], 2, "/nowhere holds no journal"),
+        (["dtolbus-csv"], 2, "Missing option '--out'"),
+        (["dtolbus-csv", "--out", "x", "--since", "99999999999d"], 2, "'99999999999d' is neither an instant"),
+        (["dtolbus-csv", "--out", "x", "--since", "²d"], 2, "'²d' is neither an instant"),
+        (["dtolbus-csv", "--out", "x", "--topic", "block/"], 2, "--blocks summary or samples"),
+        (["dtolbus-postgres"], 2, "no database: give --dsn"),
+        (["dtolbus-postgres", "--dsn", "postgresql://u:s3cret@127.0.0.1:1/lab"], 3, "start the server"),
+    ],
+)
+def test_one_line_and_the_exit_code(words: list[str], code: int, said: str) -> None:
+    failed = run(*words)
+    assert failed.returncode == code, failed.stderr
+    assert said.casefold() in failed.stderr.casefold()
+    assert failed.stderr.count("\n") == 1
+    assert "s3cret" not in failed.stderr
+
+
+def test_options_come_from_the_environment() -> None:
+    failed = run("dtolbus-csv", env={"DTOLBUS_OUT": "x", "DTOLBUS_TOPIC": "block/", "DTOLBUS_CONNECT": "tcp://a:1"})
+    assert "--topic block/ asks for blocks" in failed.stderr
+
+
+def test_a_traceback_only_with_debug() -> None:
+    assert "Traceback" in run("dtolbus", "verify", "--data", "/nowhere", "--debug").stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"),
+    [
+        ("block/", "block/"),
+        ("reading", "reading"),
+        ("block/Motor-Prüfstand/", "block/Motor-Pr%C3%BCfstand/"),
+        ("block/Motor-Pr%C3%BCfstand/a b/", "block/Motor-Pr%C3%BCfstand/a b/"),
+    ],
+)
+def test_topics_are_given_as_names_or_as_they_are_on_the_wire(given: str, prefix: str) -> None:
+    assert topic_prefix(given) == prefix
+
+
+def test_a_topic_that_matches_nothing_is_refused() -> None:
+    with pytest.raises(click.BadParameter):
+        topic_prefix("blocks/sim0/")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT as a terminal does")
+def test_a_doubled_ctrl_c_is_one() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPING], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(signal.SIGINT)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "ended\n"
+    assert process.returncode == 0

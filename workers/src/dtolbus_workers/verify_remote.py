@@ -1,0 +1,67 @@
+"""`dtolbus verify --catchup`: sinks on this machine against a journal on another, read through its gateway."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from dtolbus.errors import UsageError
+from dtolbus.registrations import Registration
+from dtolbus.remote import RemoteJournal
+from dtolbus_workers.certificate import Certificate
+from dtolbus_workers.registry import SINKS
+from dtolbus_workers.verify import certified
+
+_READINGS_ONLY = ("csv", "jsonl")
+
+
+def verify_remote(url: str, sinks: Collection[Registration], run_ids: Collection[str] = ()) -> Certificate:
+    """Compare the sinks with every run that the gateway at `url` serves, or with those named.
+
+    Raises CannotStartError where no gateway answers, UsageError where it has no such run.
+    """
+    with RemoteJournal(url) as journal:
+        runs = [run for run in journal.runs if not run_ids or run.info.run_id in run_ids]
+        unknown = set(run_ids) - {run.info.run_id for run in runs}
+        if unknown:
+            raise UsageError(f"there is no run {min(unknown)} at {url}")
+        return certified(sorted(runs, key=lambda run: (run.info.device, run.info.task, run.info.run_id)), sinks)
+
+
+def sinks_at(
+    places: Collection[str],
+    *,
+    topics: tuple[str, ...] = (),
+    blocks: str | None = None,
+    schema: str = "public",
+    environment: Mapping[str, str] = os.environ,
+) -> list[Registration]:
+    """Return the sinks that texts like `sqlite=/data/lab.sqlite` name. Raises UsageError.
+
+    `blocks` is what they store of a block: CSV and JSONL take none where it is not told. `postgres` alone means the
+    database of DTOLBUS_DSN.
+    """
+    found = []
+    kinds = Counter(place.partition("=")[0] for place in places)
+    for text in places:
+        kind, _, place = text.partition("=")
+        if kind not in SINKS:
+            raise UsageError(f"--at {kind}: {kind!r} is not a sink; there are {', '.join(SINKS)}")
+        if kind == "postgres":
+            place = place or environment.get("DTOLBUS_DSN", "")
+        if not place:
+            raise UsageError(f"--at {kind}: say where it is, like --at sqlite=/data/lab.sqlite")
+        if kind != "postgres" and not Path(place).exists():
+            raise UsageError(f"--at {kind}={place}: there is no such file or folder")
+        takes_blocks = kind not in _READINGS_ONLY or blocks not in (None, "skip")
+        found.append(
+            Registration(
+                name=kind if kinds[kind] == 1 or kind == "postgres" else f"{kind} {place}",
+                sink=kind,
+                place=place,
+                destination_id="",
+                topics=topics or (() if takes_blocks else ("reading/",)),
+                options={"schema": schema, **({} if blocks is None else {"blocks": blocks})},
+            )
+        )
+    return found
