@@ -65,7 +65,9 @@ class TestTheMainJob:
         for part in ("sim0", "vibration", "sim1", str(up.data / "journal"), "dtolbus.sqlite", "csv", "Ctrl-C"):
             assert part in first
         assert "sim0/vibration 10" in up.output
-        assert "sqlite 15 lag 0" in up.output
+        last = [line for line in up.output.splitlines() if "draining" in line][-1]
+        assert "sqlite 15 lag 0" in last
+        assert "csv 5 lag 0" in last
         assert up.errors == ""
         assert [sink.name for sink in read_registrations(up.data)] == ["csv", "sqlite"]
 

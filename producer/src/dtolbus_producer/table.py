@@ -56,15 +56,18 @@ class _PlainLines:
     def __init__(self) -> None:
         self._next_s = 0.0
         self._phase = ""
+        self._unsaid: View | None = None
 
     def show(self, view: View) -> None:
-        if view.elapsed_s < self._next_s and view.phase == self._phase:
-            return
-        self._next_s, self._phase = view.elapsed_s + _LINE_EVERY_S, view.phase
-        say(line_of(view))
+        self._unsaid = view
+        if view.elapsed_s >= self._next_s or view.phase != self._phase:
+            self._next_s, self._phase = view.elapsed_s + _LINE_EVERY_S, view.phase
+            self.close()
 
     def close(self) -> None:
-        pass
+        if self._unsaid is not None:
+            say(line_of(self._unsaid))
+            self._unsaid = None
 
 
 def line_of(view: View) -> str:
