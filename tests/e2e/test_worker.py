@@ -121,6 +121,28 @@ def test_a_record_at_fault_is_put_aside_and_the_rest_of_its_batch_is_stored(jour
     assert destination.position(RUN) == 300
 
 
+def test_a_gateway_that_is_another_learns_how_far_the_worker_is(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "journal", READINGS)
+    writer.append(reading(READINGS, 0))
+    destination, stop = Memory(), threading.Event()
+    with RunningGateway(tmp_path) as gateway:
+        settings = config(gateway, until_end=False, policy=BatchPolicy(age_s=0.05))
+        thread = threading.Thread(target=work, args=(destination, settings, stop))
+        thread.start()
+        eventually(lambda: destination.position(READINGS) == 1)
+    (tmp_path / "sinks" / "memory.json").unlink(missing_ok=True)  # as if it had died before writing anything
+    again = RunningGateway(tmp_path)
+    again.pub_port, again.catchup_port = gateway.pub_port, gateway.catchup_port
+    with again:
+        eventually(lambda: [r.positions[READINGS.run_id].position for r in read_registrations(tmp_path)] == [1])
+        writer.append(reading(READINGS, 1))
+        writer.close()
+        eventually(lambda: read_registrations(tmp_path)[0].positions[READINGS.run_id].position == 2)
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
 def test_topics_and_since_narrow_what_is_taken(journal: Path) -> None:
     with RunningGateway(journal) as gateway:
         settings = config(gateway)

@@ -89,8 +89,8 @@ class Registry:
         return None
 
     def ack(self, ack: Ack) -> None:
-        """Note how far a worker is. One that never said Hello is ignored."""
-        known = self._known.get(ack.worker)
+        """Note how far a worker is. One that never said Hello, to this gateway or one before it, is ignored."""
+        known = self._known.get(ack.worker) or self._read(ack.worker)
         if known is None:
             return
         position = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled)

@@ -94,6 +94,9 @@ class Client:
         self._poller = zmq.Poller()
         self._sub: zmq.Socket[bytes] | None = None
         self._dealer: zmq.Socket[bytes] | None = None
+        self._handshakes: zmq.Socket[bytes] | None = None
+        """Tells each time the catch-up socket has connected."""
+        self._connections = 0
         self._heard_at = self._answered_at = 0.0
         self._hello_at = -math.inf
         self._stuck_hello_s = _STUCK_HELLO_S
@@ -168,6 +171,7 @@ class Client:
     def close(self) -> None:
         """Send what is left to acknowledge, and close the sockets."""
         self._send_acks()
+        self._stop_monitor()
         for socket in (self._sub, self._dealer):
             if socket is not None:
                 socket.close(linger=500)
@@ -254,11 +258,27 @@ class Client:
             self._answered_at = now
             self._hello_at = -math.inf
             self._ask(self.sequencer.fetch_lost())
+        elif self._is_reconnected():
+            self._hello_at = -math.inf
         is_stuck = self.sequencer.is_stuck  # an ended run has no heartbeats that would set it going again
         if now - self._hello_at > (min(self._stuck_hello_s, _HELLO_EVERY_S) if is_stuck else _HELLO_EVERY_S):
             self._say_hello()
             self._hello_at = now
             self._stuck_hello_s *= 2 if is_stuck else 1
+
+    def _is_reconnected(self) -> bool:
+        """Return whether the gateway may be another than a moment ago: it may not know our last words."""
+        known = self._connections
+        while self._handshakes is not None and self._handshakes.poll(0):
+            self._handshakes.recv_multipart()
+            self._connections += 1
+        return 0 < known < self._connections
+
+    def _stop_monitor(self) -> None:
+        if self._dealer is not None and self._handshakes is not None:
+            self._dealer.disable_monitor()
+            self._handshakes.close(linger=0)
+            self._handshakes = None
 
     def _say_hello(self) -> None:
         """Send Hello with the positions as they are now; as several where they are too many for one."""
@@ -274,8 +294,13 @@ class Client:
     def _renewed(self, old: "zmq.Socket[bytes] | None", kind: int, url: str) -> "zmq.Socket[bytes]":
         if old is not None:
             self._poller.unregister(old)
+            if kind == zmq.DEALER:
+                self._stop_monitor()
             old.close(linger=0)
         socket = connected(self._context, kind, url, self._mark if kind == zmq.SUB else MARK)
+        if kind == zmq.DEALER:
+            self._handshakes = socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
+            self._connections = 0
         self._poller.register(socket, zmq.POLLIN)
         return socket
 

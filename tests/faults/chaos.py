@@ -1,0 +1,96 @@
+"""A seeded plan of faults for a running `dtolbus up`, and the thread that carries it out."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from tests.e2e.stacks import KILL, Up
+from tests.producer.bus import eventually
+from tests.workers.postgres import cut
+
+PARTS = (
+    "gateway",
+    "acquisition-sim0",
+    "acquisition-sim1",
+    *(f"sink-{kind}" for kind in ("parquet", "sqlite", "csv", "jsonl", "postgres")),
+)
+
+
+class Fault(NamedTuple):
+    """What happens when; the times are the plan's only sleeps, and the faults themselves."""
+
+    at_s: float
+    kind: str
+    part: str
+
+
+def planned(seed: int, seconds: float) -> list[Fault]:
+    """Return kills and stops (each with its going on) of random parts, and one cut of all connections to Postgres."""
+    rng = random.Random(seed)
+    faults = [Fault(rng.uniform(0.3, 0.7) * seconds, "cut", "sink-postgres")]
+    at_s = rng.uniform(0.1, 0.6)
+    while at_s < seconds:
+        part = rng.choice(PARTS)
+        if rng.random() < 0.5:
+            faults.append(Fault(at_s, "kill", part))
+        else:
+            faults += [Fault(at_s, "stop", part), Fault(at_s + rng.uniform(0.2, 2.0), "go on", part)]
+        at_s += rng.uniform(0.1, 0.9)
+    return sorted(faults)
+
+
+class Chaos:
+    """Carries out a plan on a thread; at the end of the `with` block every stopped process goes on."""
+
+    def __init__(self, up: Up, plan: list[Fault], dsn: str) -> None:
+        self.done: Counter[str] = Counter()
+        self.failure: BaseException | None = None
+        self._up, self._plan, self._dsn = up, plan, dsn
+        self._stopped: dict[str, list[int]] = {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end.set()
+        self._thread.join()
+        for part in list(self._stopped):
+            self._go_on(part)
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        try:
+            for fault in self._plan:
+                if self._end.wait(max(0.0, begun + fault.at_s - time.monotonic())):
+                    return
+                self._carry_out(fault)
+        except BaseException as failure:
+            self.failure = failure
+
+    def _carry_out(self, fault: Fault) -> None:
+        if fault.kind == "cut":
+            eventually(lambda: self._end.is_set() or asyncio.run(cut(self._dsn, "dtolbus-postgres")) > 0)
+            self.done["cut"] += 1
+        elif fault.kind == "go on":
+            self._go_on(fault.part)
+        elif (pid := self._up.pids().get(fault.part)) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, KILL if fault.kind == "kill" else signal.SIGSTOP)
+                self.done[fault.kind] += 1
+                if fault.kind == "stop":
+                    self._stopped.setdefault(fault.part, []).append(pid)
+
+    def _go_on(self, part: str) -> None:
+        for pid in self._stopped.pop(part, []):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
