@@ -27,7 +27,6 @@ from dtolbus_producer.postgres_embedded import EMBEDDED
 from dtolbus_producer.sinkplaces import default_place
 
 SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
-_CHOOSES_BLOCKS = {"sqlite", "postgres"}
 
 
 @dataclass(frozen=True)

@@ -201,13 +201,14 @@ def iter_blocks(path: Path | str) -> Iterator[DaqBlock]:
     Events and damaged chunks are blocks without samples whose `error` tells what happened. A torn tail ends the
     iteration with a warning. Raises RawFormatError where it is no `.dt-raw` file, OSError.
     """
+    with ChunkFile(Path(path)) as file:
+        names = file.header.channels
     for record in iter_records(path):
         if isinstance(record, DaqBlock):
             yield record
         elif isinstance(record, DaqReading):
             raise RawFormatError(f"{path}: holds readings, not blocks; use iter_records")
         else:
-            names = record_channels(path)
             yield DaqBlock(
                 device=record.device,
                 task=record.task,
@@ -220,12 +221,6 @@ def iter_blocks(path: Path | str) -> Iterator[DaqBlock]:
                 error=ErrorInfo(f"dtolbus.{record.kind}", record.message),
                 run_id=record.run_id,
             )
-
-
-def record_channels(path: Path | str) -> tuple[str, ...]:
-    """Return the names of the channels in a `.dt-raw` file."""
-    with ChunkFile(Path(path)) as file:
-        return file.header.channels
 
 
 def _damaged_block(file: FileHeader, damage: Damage, before: Record | None) -> DaqBlock:

@@ -313,9 +313,6 @@ class DaqReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.reading_index
 
 
-EventKind = Literal["overrun", "device_lost", "sdk_error", "sensor", "stopped"]
-
-
 class DaqEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that happened to a stream: a record like the others, in its place among them."""
 
