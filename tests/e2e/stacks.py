@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,9 +27,9 @@ def environment(**added: str) -> dict[str, str]:
 class Up:
     """One `dtolbus up` with ports of its own; ended, however it stands, when the `with` block is left."""
 
-    def __init__(self, data: Path, *options: str, **env: str) -> None:
+    def __init__(self, data: Path, *options: str, ports: Sequence[int] = (), **env: str) -> None:
         self.data = data
-        pub, catchup = free_ports()
+        pub, catchup = ports or free_ports()
         ports = ["--pub-port", str(pub), "--catchup-port", str(catchup)]
         command = [sys.executable, "-m", "dtolbus", "up", "--data", str(data), *ports, *options]
         self.process = subprocess.Popen(

@@ -1,6 +1,5 @@
 """A seeded plan of faults for a running `dtolbus up`, and the thread that carries it out."""
 
-import asyncio
 import contextlib
 import os
 import random
@@ -8,19 +7,15 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from tests.e2e.stacks import KILL, Up
-from tests.producer.bus import eventually
-from tests.workers.postgres import cut
 
-PARTS = (
-    "gateway",
-    "acquisition-sim0",
-    "acquisition-sim1",
-    *(f"sink-{kind}" for kind in ("parquet", "sqlite", "csv", "jsonl", "postgres")),
-)
+SINKS = ("parquet", "sqlite", "csv", "jsonl", "postgres")
+PARTS = ("gateway", "acquisition-sim0", "acquisition-sim1", *(f"sink-{kind}" for kind in SINKS))
+DATABASE = "database"
 
 
 class Fault(NamedTuple):
@@ -32,16 +27,20 @@ class Fault(NamedTuple):
 
 
 def planned(seed: int, seconds: float) -> list[Fault]:
-    """Return kills and stops (each with its going on) of random parts, and one cut of all connections to Postgres."""
+    """Return kills and stops (each with its going on) of random parts, and two restarts of the database.
+
+    Every part is killed, and every part is stopped, before any is again.
+    """
     rng = random.Random(seed)
-    faults = [Fault(rng.uniform(0.3, 0.7) * seconds, "cut", "sink-postgres")]
+    faults = [Fault(rng.uniform(*when) * seconds, "restart", DATABASE) for when in ((0.2, 0.4), (0.6, 0.8))]
+    due: list[tuple[str, str]] = []
     at_s = rng.uniform(0.1, 0.6)
     while at_s < seconds:
-        part = rng.choice(PARTS)
-        if rng.random() < 0.5:
-            faults.append(Fault(at_s, "kill", part))
-        else:
-            faults += [Fault(at_s, "stop", part), Fault(at_s + rng.uniform(0.2, 2.0), "go on", part)]
+        due = due or rng.sample([(kind, part) for kind in ("kill", "stop") for part in PARTS], 2 * len(PARTS))
+        kind, part = due.pop()
+        faults.append(Fault(at_s, kind, part))
+        if kind == "stop":
+            faults.append(Fault(at_s + rng.uniform(0.2, 2.0), "go on", part))
         at_s += rng.uniform(0.1, 0.9)
     return sorted(faults)
 
@@ -49,10 +48,11 @@ def planned(seed: int, seconds: float) -> list[Fault]:
 class Chaos:
     """Carries out a plan on a thread; at the end of the `with` block every stopped process goes on."""
 
-    def __init__(self, up: Up, plan: list[Fault], dsn: str) -> None:
-        self.done: Counter[str] = Counter()
+    def __init__(self, up: Up, plan: list[Fault], restart_database: Callable[[], None]) -> None:
+        self.done: Counter[tuple[str, str]] = Counter()
+        """By kind and part."""
         self.failure: BaseException | None = None
-        self._up, self._plan, self._dsn = up, plan, dsn
+        self._up, self._plan, self._restart_database = up, plan, restart_database
         self._stopped: dict[str, list[int]] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -78,15 +78,15 @@ class Chaos:
             self.failure = failure
 
     def _carry_out(self, fault: Fault) -> None:
-        if fault.kind == "cut":
-            eventually(lambda: self._end.is_set() or asyncio.run(cut(self._dsn, "dtolbus-postgres")) > 0)
-            self.done["cut"] += 1
+        if fault.kind == "restart":
+            self._restart_database()
+            self.done[fault.kind, fault.part] += 1
         elif fault.kind == "go on":
             self._go_on(fault.part)
         elif (pid := self._up.pids().get(fault.part)) is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, KILL if fault.kind == "kill" else signal.SIGSTOP)
-                self.done[fault.kind] += 1
+                self.done[fault.kind, fault.part] += 1
                 if fault.kind == "stop":
                     self._stopped.setdefault(fault.part, []).append(pid)
 
