@@ -73,7 +73,7 @@ def _config(proxy_port: int, dsn: str) -> str:
     channels = ", ".join(f'"ai{number}"' for number in range(4))
     sinks = [
         f'[[sink]]\nkind = "{kind}"\n'
-        + ('' if kind == "parquet" else 'blocks = "samples"\n')
+        + ("" if kind == "parquet" else 'blocks = "samples"\n')
         + ('topics = ["block/", "reading/"]\n' if kind in ("csv", "jsonl") else "")
         + (f'dsn = "{dsn}"\n' if kind == "postgres" else "")
         + f'[sink.options]\nconnect = "tcp://127.0.0.1:{proxy_port}"\n'

@@ -149,6 +149,35 @@ def test_the_head_never_passes_what_was_synced(tmp_path, monkeypatch):
         assert run.head() == 5
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to tell which file is synced")
+def test_what_a_killed_producer_had_not_synced_is_durable_before_the_run_is_over(tmp_path, monkeypatch):
+    info = info_of()
+    writer = RunWriter(tmp_path, info, sync_ms=3_600_000, segment_s=0.0)
+    for index in range(3):
+        writer.append(block(info, index))
+    writer._release()
+    synced, over = [], []
+    sync, sync_dir, replace = files.sync, files.sync_dir, files.replace
+
+    def noting_sync(fd):
+        synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        sync(fd)
+
+    def noting_sync_dir(folder):
+        synced.append(folder.name)
+        sync_dir(folder)
+
+    def noting_replace(path, data):
+        over.append((path.name, set(synced)))
+        replace(path, data)
+
+    monkeypatch.setattr(files, "sync", noting_sync)
+    monkeypatch.setattr(files, "sync_dir", noting_sync_dir)
+    monkeypatch.setattr(files, "replace", noting_replace)
+    assert recover_run(writer.path).final == 3
+    assert over == [("run.json", {*segments_of(writer.path), writer.path.name})]
+
+
 def test_segments_roll_by_size_and_nothing_is_lost_between(tmp_path):
     writer = written(tmp_path, 40, segment_bytes=3000)
     writer.close()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from bisect import bisect_right
 from pathlib import Path
 
 import msgspec
@@ -64,6 +65,7 @@ def _recover(folder: Path, file: RunFile) -> RunFile:
         extra = {"run": str(folder), "readable_to": final, "head": head}
         log.error("records that were safe on disk are missing in the journal", extra=extra)
     final = max(final, head, RunFolder(folder).manifest().end)  # all that was durable counts: what is gone is a gap
+    _make_durable(folder, file.info.kind, head)
     ended = RunFile(file.info, "interrupted", final, None, _segment_bytes(folder, file.info.kind))
     fd = files.open_in_place(folder / HEAD_FILE)
     try:
@@ -74,6 +76,18 @@ def _recover(folder: Path, file: RunFile) -> RunFile:
     files.replace(folder / RUN_FILE, msgspec.json.encode(ended))
     log.warning("run recovered", extra={"run": str(folder), "final": final})
     return ended
+
+
+def _make_durable(folder: Path, kind: str, head: int) -> None:
+    """Sync what the producer had no time to: once the run is over, its records are published as safe."""
+    firsts = RunFolder(folder).segments()
+    for first in firsts[max(0, bisect_right(firsts, head) - 1) :]:
+        fd = files.open_existing(folder / name_of(kind, first))
+        try:
+            files.sync(fd)
+        finally:
+            os.close(fd)
+    files.sync_dir(folder)
 
 
 def _readable_head(folder: Path) -> int:
