@@ -17,7 +17,7 @@ import pytest
 from tests.producer.bus import RunningGateway, eventually, free_ports
 from tests.protocol.specimens import block, block_run, event, reading, reading_run
 
-from dtolbus import runs
+from dtolbus import runs, wire
 from dtolbus.errors import CannotStartError
 from dtolbus.records import DaqBlock, RunInfo
 from dtolbus.registrations import read_registrations
@@ -406,7 +406,7 @@ class TestForeignMessages:
         run = block_run()
         written(tmp_path, run, 3)
         good = encode(fetch_of(run, 0, 3))
-        bad: list[list[bytes]] = [
+        bad: list[list[Any]] = [
             [b""],
             [b"control/"],
             [b"control/", b""],
@@ -417,6 +417,7 @@ class TestForeignMessages:
             [b"control/", bytes(good[1]), b"more", b"frames", b"than", b"allowed"],
             [b"x"] * 500,
             [b"control/", b"\x93\x01\x01" + b"\x90" * 40],
+            wire._sealed(b"control/", b"\x93\x02\x01" + b"\x90" * 40),
         ]
         with caplog.at_level(logging.WARNING), RunningGateway(tmp_path) as gateway, gateway.client() as client:
             for frames in bad * 3:

@@ -1,5 +1,6 @@
 """Messages: what goes out comes back, and what is malformed is refused before anybody looks inside."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -69,22 +70,49 @@ def test_events_errors_and_control_messages_come_back_equal() -> None:
     assert through(RunRecord(run, event(run, 4, lost_samples=9))).record == event(run, 4, lost_samples=9)
     failed = reading(readings, 1, values={}, error=OSError("gone"))
     assert through(RunRecord(readings, failed)).record.error == ErrorInfo("builtins.OSError", "gone")
-    for message in (
-        Heartbeat(RunStatus(run, "ended", 2, 9)),
-        Hello("w", "csv", "/data", "id", ("reading/",), {"a": "b"}, (RunPosition("d", "t", "r", 3),)),
-        Welcome((RunStatus(run, "running", 0, 5), RunStatus(readings, "interrupted", 1, 5)), 256, 0.1),
-        Fetch("d", "t", "r", 1, 2, 3),
-        Credit(5, 3),
-        RunGap("r", 1, 2, "damaged"),
-        Done("r", 5, 3),
-        Refused("no such run", "r", 3),
-        Ack("w", "d", "t", "r", 9, 1),
-    ):
+    for message in OTHERS:
         assert through(message) == message
 
 
+OTHERS = (
+    Heartbeat(RunStatus(block_run(), "ended", 2, 9)),
+    Hello("w", "csv", "/data", "id", ("reading/",), {"a": "b"}, (RunPosition("d", "t", "r", 3),)),
+    Welcome((RunStatus(block_run(), "running", 0, 5), RunStatus(reading_run(), "interrupted", 1, 5)), 256, 0.1),
+    Fetch("d", "t", "r", 1, 2, 3),
+    Credit(5, 3),
+    RunGap("r", 1, 2, "damaged"),
+    Done("r", 5, 3),
+    Refused("no such run", "r", 3),
+    Ack("w", "d", "t", "r", 9, 1),
+)
+RECORDS = (
+    RunRecord(block_run(), block(block_run(), 0, sensor_status={"ai0": [1] * 10})),
+    RunRecord(block_run(), event(block_run(), 4, lost_samples=9)),
+    RunRecord(reading_run(), reading(reading_run(), 1)),
+)
+
+
+@pytest.mark.parametrize("message", [*RECORDS, *OTHERS], ids=lambda message: type(message).__name__)
+def test_a_flipped_bit_anywhere_in_any_frame_is_never_accepted(message: Any) -> None:
+    frames = [bytes(frame) for frame in wire.encode(message)]
+    accepted = []
+    for number, frame in enumerate(frames):
+        for bit in range(8 * len(frame)):
+            flipped = bytearray(frame)
+            flipped[bit // 8] ^= 1 << bit % 8
+            with contextlib.suppress(WireError):
+                accepted.append((number, bit, wire.decode([*frames[:number], flipped, *frames[number + 1 :]])))
+    assert accepted == []
+
+
+def test_frames_of_two_messages_are_never_taken_for_one() -> None:
+    one, two = (wire.encode(RunRecord(block_run(), block(block_run(), index))) for index in (0, 1))
+    with pytest.raises(WireError, match="the checksum does not hold"):
+        wire.decode([*one[:2], two[2]])
+
+
 def header_of(frames: list[Any]) -> list[Any]:
-    return msgspec.msgpack.decode(frames[1])
+    return msgspec.msgpack.decode(frames[1][: -wire._DIGEST_BYTES])
 
 
 def test_frames_that_do_not_fit_their_header_are_refused() -> None:
@@ -92,21 +120,28 @@ def test_frames_that_do_not_fit_their_header_are_refused() -> None:
     frames = [bytes(frame) for frame in wire.encode(RunRecord(run, block(run, 0)))]
     header = header_of(frames)
 
-    def altered(place: int, value: Any) -> list[bytes]:
+    def sealed(changed: bytes, *arrays: bytes) -> list[Any]:
+        return wire._sealed(frames[0], changed, *arrays)
+
+    def altered(place: int, value: Any) -> list[Any]:
         changed = list(header)
         changed[place] = value
-        return [frames[0], msgspec.msgpack.encode(changed), *frames[2:]]
+        return sealed(msgspec.msgpack.encode(changed), frames[2])
+
+    packed = msgspec.msgpack.encode(header)
+    assert wire.decode(sealed(packed, frames[2]))
 
     for bad in (
         frames[:1],
-        frames[:2],
-        [*frames, b""],
-        [*frames, b"", b"", b""],
-        [frames[0], frames[1], frames[2][:-2]],
-        [frames[0], b"", frames[2]],
-        [frames[0], b"\x01\x02\x03\x04", frames[2]],
-        [frames[0], frames[1][:-3], frames[2]],
-        altered(0, 2),
+        sealed(packed),
+        sealed(packed, frames[2], b""),
+        sealed(packed, frames[2], b"", b"", b""),
+        sealed(packed, frames[2][:-2]),
+        sealed(b"", frames[2]),
+        sealed(b"\x01\x02\x03\x04\x05\x06", frames[2]),
+        sealed(packed[:-3], frames[2]),
+        [frames[0], frames[1][: wire._DIGEST_BYTES], frames[2]],
+        altered(0, 3),
         altered(1, 99),
         altered(7, [["<O8", [2, 10]]]),
         altered(7, [["<u2", [10, 2]]]),
@@ -114,7 +149,7 @@ def test_frames_that_do_not_fit_their_header_are_refused() -> None:
         altered(7, [["<u2", [2**40, 2**40]]]),
         altered(8, ["ai0"]),
     ):
-        with pytest.raises(WireError):
+        with pytest.raises(WireError, match="^(?!the checksum)"):
             wire.decode(bad)
 
 
@@ -125,5 +160,8 @@ def test_random_frames_are_refused_and_nothing_else_happens(frames: list[bytes])
 
 
 def test_another_wire_version_says_what_to_do() -> None:
-    with pytest.raises(WireError, match="wire version 9; this end speaks 1: install the same dtolbus at both ends"):
-        wire.decode([b"block/a/b/", msgspec.msgpack.encode([9, 1, {}, 0])])
+    # version 1 had no checksum
+    for version, kind, body in ((1, 12, Fetch("d", "t", "r", 1, 2, 3)), (9, 1, {"a": "longer than a checksum"})):
+        told = f"wire version {version}; this end speaks 2: install the same dtolbus at both ends"
+        with pytest.raises(WireError, match=told):
+            wire.decode([b"block/a/b/", msgspec.msgpack.encode([version, kind, body])])

@@ -3,6 +3,9 @@
 A header is a msgpack array whose first field is the wire version and whose second is the message's kind. It names the
 type and shape of each array frame; both are held against the frame's length before anybody looks inside. Every record
 carries its run header, encoded once a run and decoded once for each distinct one.
+
+The last 8 bytes of the header frame are the xxh3_64 of all frames without them. They are checked before anything else
+but the wire version.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from dtolbus.errors import WireError
@@ -30,7 +34,7 @@ from dtolbus.records import (
 )
 from dtolbus.topics import topic
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 MAX_FRAMES = 4
 MAX_HEADER_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 64 << 20
@@ -39,6 +43,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 Frame = bytes | memoryview
 _DTYPES = frozenset({"<i2", "<u2", "<i4", "<f4", "<f8"})
 _CACHED_RUNS = 256
+_DIGEST_BYTES = 8
 
 
 class RunRecord(NamedTuple):
@@ -261,9 +266,22 @@ def encode(message: Message) -> list[Frame]:
         header = _HeartbeatHeader(
             WIRE_VERSION, _HEARTBEAT, _runs.pack(info), message.status.state, message.status.first, message.status.head
         )
-        return [topic("heartbeat", info.device, info.task), _pack(header)]
+        return _sealed(topic("heartbeat", info.device, info.task), _pack(header))
     kind = _KIND_OF[type(message)]
-    return [_CONTROL_TOPIC, _pack(_ControlHeader(WIRE_VERSION, kind, msgspec.Raw(_pack(message))))]
+    return _sealed(_CONTROL_TOPIC, _pack(_ControlHeader(WIRE_VERSION, kind, msgspec.Raw(_pack(message)))))
+
+
+def _sealed(subject: bytes, header: bytes, *arrays: Frame) -> list[Frame]:
+    """Return the frames, the header with the checksum of them all behind it."""
+    return [subject, header + _digest(subject, header, arrays), *arrays]
+
+
+def _digest(subject: Frame, header: Frame, arrays: Sequence[Frame]) -> bytes:
+    digest = xxhash.xxh3_64(subject)
+    digest.update(header)
+    for array in arrays:
+        digest.update(array)
+    return digest.digest()
 
 
 def topic_of_run(run: RunInfo) -> bytes:
@@ -274,15 +292,15 @@ def topic_of_run(run: RunInfo) -> bytes:
 def _encode_record(run: RunInfo, record: Record) -> list[Frame]:
     subject = topic_of_run(run)
     if isinstance(record, DaqBlock):
-        return [subject, *_encode_block(run, record)]
+        return _encode_block(subject, run, record)
     if isinstance(record, DaqReading):
         kind, body = _READING, pack_reading(record)
     else:
         kind, body = _EVENT, _pack(record)
-    return [subject, _pack(_RecordHeader(WIRE_VERSION, kind, _runs.pack(run), msgspec.Raw(body)))]
+    return _sealed(subject, _pack(_RecordHeader(WIRE_VERSION, kind, _runs.pack(run), msgspec.Raw(body))))
 
 
-def _encode_block(run: RunInfo, block: DaqBlock) -> list[Frame]:
+def _encode_block(subject: bytes, run: RunInfo, block: DaqBlock) -> list[Frame]:
     arrays: list[NDArray[Any]] = []
     codes = block.raw_codes if block.raw_codes is not None else block.data
     arrays.append(_little_endian(codes))
@@ -302,7 +320,7 @@ def _encode_block(run: RunInfo, block: DaqBlock) -> list[Frame]:
         read_finished_ns=None if block.read_finished_at is None else ns_from_utc(block.read_finished_at),
         error=block.error,
     )
-    return [_pack(header), *(array.data.cast("B") if array.size else b"" for array in arrays)]
+    return _sealed(subject, _pack(header), *(array.data.cast("B") if array.size else b"" for array in arrays))
 
 
 def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
@@ -313,8 +331,10 @@ def decode(frames: Sequence[Frame]) -> Message:
     """Return the message that the frames hold. Raises WireError for anything that is not one of this wire version."""
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise WireError(f"{len(frames)} frames; a message has 2 to {MAX_FRAMES}")
-    header = frames[1]
-    kind = _kind_of(header)
+    kind = _kind_of(frames[1])
+    header, digest = frames[1][:-_DIGEST_BYTES], frames[1][-_DIGEST_BYTES:]
+    if _digest(frames[0], header, frames[2:]) != digest:
+        raise WireError("the checksum does not hold: the message was damaged on its way")
     try:
         if kind == _BLOCK:
             return _decode_block(_block_decoder.decode(header), frames[2:])
@@ -336,7 +356,7 @@ def decode(frames: Sequence[Frame]) -> Message:
 
 def _kind_of(header: Frame) -> int:
     """Return the kind of message; the version and it are the first two fields, small integers both."""
-    if not 5 <= len(header) <= MAX_HEADER_BYTES:
+    if not 5 + _DIGEST_BYTES <= len(header) <= MAX_HEADER_BYTES:
         raise WireError(f"a header of {len(header)} bytes")
     at = 1 if header[0] >> 4 == 9 else 3
     if at == 3 and header[0] != 0xDC:
