@@ -149,7 +149,7 @@ def test_frames_that_do_not_fit_their_header_are_refused() -> None:
         altered(7, [["<u2", [2**40, 2**40]]]),
         altered(8, ["ai0"]),
     ):
-        with pytest.raises(WireError, match="^(?!the checksum)"):
+        with pytest.raises(WireError, match=r"^(?!the checksum)"):
             wire.decode(bad)
 
 

@@ -114,7 +114,7 @@ class Gateway:
             message = decode(request.frames)
         except WireError as error:
             self._count(request.address, str(error))
-            self._send(request.client, encode(Refused(str(error))))
+            self._send(request.client, encode(Refused(str(error), was_damaged=True)))
             return
         for frames in self._answers(request.client, message):
             self._send(request.client, frames)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import zmq
 
+from dtolbus.catchup import CatchUp
 from dtolbus.connecting import MARK, connected
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.records import RunInfo
@@ -27,7 +28,6 @@ from dtolbus.wire import (
     RunRecord,
     Welcome,
     decode,
-    encode,
     topic_of_run,
 )
 
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _SILENCE_S = 10.0
 """A SUB that hears nothing for this long is closed and made anew: some failures leave it silent for ever."""
-_ANSWER_S = 5.0
 _HELLO_EVERY_S = 60.0
 _STUCK_HELLO_S = 1.0
 """How soon to ask anew how far the runs are where a fetch was refused; twice as long after each time."""
@@ -46,6 +45,7 @@ _BATCH_BYTES = 4 << 20
 _MARK_BYTES = 32 << 20
 """Live records queue up to about as many bytes where what is dropped can be fetched."""
 _LEAST_MARK = 16
+_LINGER_MS = 500
 _CREDIT = 128
 """Records granted in advance of being taken, well below the mark."""
 
@@ -93,11 +93,8 @@ class Client:
         self._context = zmq.Context()
         self._poller = zmq.Poller()
         self._sub: zmq.Socket[bytes] | None = None
-        self._dealer: zmq.Socket[bytes] | None = None
-        self._handshakes: zmq.Socket[bytes] | None = None
-        """Tells each time the catch-up socket has connected."""
-        self._connections = 0
-        self._heard_at = self._answered_at = 0.0
+        self._catchup = None if at.catchup is None else CatchUp(self._context, self._poller, at.catchup)
+        self._heard_at = 0.0
         self._hello_at = -math.inf
         self._stuck_hello_s = _STUCK_HELLO_S
         self._mark = MARK
@@ -127,7 +124,7 @@ class Client:
 
     def _taken(self, socket: "zmq.Socket[bytes]") -> list[Item]:
         """Take what is there at the socket, up to a bound, and return what became ready."""
-        fetched = socket is self._dealer
+        fetched = self._is_catchup(socket)
         ready: list[Item] = []
         size = 0
         for _ in range(_BATCH):
@@ -165,17 +162,18 @@ class Client:
                     break
                 if isinstance(message, Heartbeat):
                     ready += self._take(message, fetched=False)
-        self._answered_at = time.monotonic()  # the gateway's answers were not looked at
+        if self._catchup is not None:
+            self._catchup.asked()  # the gateway's answers were not looked at
         return ready
 
     def close(self) -> None:
         """Send what is left to acknowledge, and close the sockets."""
         self._send_acks()
-        self._stop_monitor()
-        for socket in (self._sub, self._dealer):
-            if socket is not None:
-                socket.close(linger=500)
-        self._sub = self._dealer = None
+        if self._catchup is not None:
+            self._catchup.close(linger_ms=_LINGER_MS)
+        if self._sub is not None:
+            self._sub.close(linger=0)
+            self._sub = None
         self._context.term()
 
     def _take(self, message: Message, fetched: bool) -> list[Item]:
@@ -184,7 +182,7 @@ class Client:
         self._note(message, fetched)
         step = self.sequencer.heard(message, fetched=fetched)
         self._ask(step)
-        if isinstance(message, Welcome) and not message.more:
+        if isinstance(message, Welcome) and not message.more and not self._misses_something():
             self._welcome()
         return step.ready
 
@@ -196,7 +194,8 @@ class Client:
                 self._hello_at = -math.inf  # after a silence: runs may have come and gone
             self._heard_at = now
             return
-        self._answered_at = now
+        if self._catchup is not None:
+            self._catchup.answered(message)
         if isinstance(message, RunRecord | RunGap):
             self._credit -= 1
             self._stuck_hello_s = _STUCK_HELLO_S
@@ -215,7 +214,8 @@ class Client:
         if step.fetch is not None:
             self._send(step.fetch)
             self._credit = 0
-            self._answered_at = time.monotonic()
+            if self._catchup is not None:
+                self._catchup.asked()
 
     def _grant(self) -> None:
         """Let more of the Fetch come where half of what was granted is taken."""
@@ -240,45 +240,34 @@ class Client:
                 self.foreign[cause] += 1
                 if self.foreign[cause] == 1:
                     log.warning("message dropped", extra={"cause": cause, "from": self._at.connect})
+                if self._catchup is not None and self._is_catchup(socket):
+                    self._catchup.damaged()
+                    self._credit -= 1  # whatever it was: to grant one too many does no harm, one too few does
 
     def _keep_sockets(self) -> None:
         """Make the sockets, make them anew when they fell silent, and say Hello."""
         now = time.monotonic()
         if self._sub is None or self._is_mark_lower or now - self._heard_at > _SILENCE_S:
             self._is_mark_lower = False
-            self._sub = self._renewed(self._sub, zmq.SUB, self._at.connect)
-            for prefix in self._prefixes():
-                self._sub.subscribe(prefix)
+            self._subscribe()
             self._heard_at = now
-        if self._at.catchup is None:
+        if self._catchup is None:
             return
-        waiting = self.sequencer.fetching is not None or not self.welcomed
-        if self._dealer is None or (waiting and now - self._answered_at > _ANSWER_S):
-            self._dealer = self._renewed(self._dealer, zmq.DEALER, self._at.catchup)
-            self._answered_at = now
+        if self._catchup.keep(is_waiting=self.sequencer.fetching is not None or not self.welcomed):
             self._hello_at = -math.inf
             self._ask(self.sequencer.fetch_lost())
-        elif self._is_reconnected():
-            self._hello_at = -math.inf
         is_stuck = self.sequencer.is_stuck  # an ended run has no heartbeats that would set it going again
         if now - self._hello_at > (min(self._stuck_hello_s, _HELLO_EVERY_S) if is_stuck else _HELLO_EVERY_S):
             self._say_hello()
             self._hello_at = now
             self._stuck_hello_s *= 2 if is_stuck else 1
 
-    def _is_reconnected(self) -> bool:
-        """Return whether the gateway may be another than a moment ago: it may not know our last words."""
-        known = self._connections
-        while self._handshakes is not None and self._handshakes.poll(0):
-            self._handshakes.recv_multipart()
-            self._connections += 1
-        return 0 < known < self._connections
+    def _is_catchup(self, socket: "zmq.Socket[bytes]") -> bool:
+        return socket is not self._sub
 
-    def _stop_monitor(self) -> None:
-        if self._dealer is not None and self._handshakes is not None:
-            self._dealer.disable_monitor()
-            self._handshakes.close(linger=0)
-            self._handshakes = None
+    def _misses_something(self) -> bool:
+        """Return whether a part of the Welcome may be among the damaged messages; it is then asked for again."""
+        return self._catchup is not None and self._catchup.is_damaged
 
     def _say_hello(self) -> None:
         """Send Hello with the positions as they are now; as several where they are too many for one."""
@@ -287,30 +276,19 @@ class Client:
             part, is_last = positions[start : start + _HELLO_POSITIONS], start + _HELLO_POSITIONS >= len(positions)
             self._send(msgspec.structs.replace(self._hello, positions=part, more=not is_last))
 
-    def _prefixes(self) -> Sequence[str]:
-        """Return what to subscribe to: the topics, and the heartbeats of all streams, which tell of lost tails."""
-        return [*(self._at.topics or ("block/", "reading/", "note/")), "heartbeat/"]
-
-    def _renewed(self, old: "zmq.Socket[bytes] | None", kind: int, url: str) -> "zmq.Socket[bytes]":
-        if old is not None:
-            self._poller.unregister(old)
-            if kind == zmq.DEALER:
-                self._stop_monitor()
-            old.close(linger=0)
-        socket = connected(self._context, kind, url, self._mark if kind == zmq.SUB else MARK)
-        if kind == zmq.DEALER:
-            self._handshakes = socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
-            self._connections = 0
-        self._poller.register(socket, zmq.POLLIN)
-        return socket
+    def _subscribe(self) -> None:
+        """Subscribe anew: to the topics, and to the heartbeats of all streams, which tell of lost tails."""
+        if self._sub is not None:
+            self._poller.unregister(self._sub)
+            self._sub.close(linger=0)
+        self._sub = connected(self._context, zmq.SUB, self._at.connect, self._mark)
+        for prefix in (*(self._at.topics or ("block/", "reading/", "note/")), "heartbeat/"):
+            self._sub.subscribe(prefix)
+        self._poller.register(self._sub, zmq.POLLIN)
 
     def _send(self, message: Message) -> None:
-        if self._dealer is None:
-            return
-        try:
-            self._dealer.send_multipart(encode(message), zmq.NOBLOCK)
-        except zmq.Again:
-            log.debug("catch-up socket is full", extra={"to": self._at.catchup})
+        if self._catchup is not None:
+            self._catchup.send(message)
 
     def _send_acks(self) -> None:
         """Send the newest acknowledgement of each run."""

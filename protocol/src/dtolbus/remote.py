@@ -8,7 +8,7 @@ import msgspec
 import zmq
 
 from dtolbus.connecting import connected
-from dtolbus.errors import CannotStartError, UsageError
+from dtolbus.errors import CannotStartError, UsageError, WireError
 from dtolbus.manifest import Manifest
 from dtolbus.records import Gap, Record, RunInfo, RunStatus
 from dtolbus.wire import (
@@ -26,12 +26,15 @@ from dtolbus.wire import (
 )
 
 _CREDIT = 128
+_DAMAGED = 5
+"""Damaged answers in a row after which it is no use asking again."""
 
 
 class RemoteJournal:
-    """The runs that a gateway serves; `runs` are those of its Welcome.
+    """The runs that a gateway serves; `runs` are those of its Welcome. What was damaged on its way is asked for again.
 
-    Raises CannotStartError where no gateway answers, here and while reading, and UsageError where `url` is no address.
+    Raises CannotStartError where no gateway answers, WireError where what comes cannot be read, both here and while
+    reading, and UsageError where `url` is no address.
     """
 
     def __init__(self, url: str, timeout_s: float = 3.0) -> None:
@@ -46,6 +49,7 @@ class RemoteJournal:
         except UsageError:
             self._context.term()
             raise
+        self._damaged = 0
         try:
             self.runs = [RemoteRun(self, status) for status in self._statuses()]
         except BaseException:
@@ -71,9 +75,13 @@ class RemoteJournal:
         position = from_index
         while position < to_index:
             began = position
-            for found in self._fetched(Fetch(run.device, run.task, run.run_id, position, to_index)):
-                position = found.to_index if isinstance(found, Gap) else found.index + 1
-                yield found
+            try:
+                for found in self._fetched(Fetch(run.device, run.task, run.run_id, position, to_index)):
+                    position = found.to_index if isinstance(found, Gap) else found.index + 1
+                    yield found
+            except WireError as error:
+                self._connect_anew(error)
+                continue
             if position == began:
                 raise CannotStartError(f"{self._url}: run {run.run_id} has {position} records now, not {to_index}")
 
@@ -100,7 +108,14 @@ class RemoteJournal:
                 raise CannotStartError(f"{self._url}: the gateway does not serve run {fetch.run_id}: {answer.why}")
             return
 
-    def _statuses(self) -> Iterator[RunStatus]:
+    def _statuses(self) -> list[RunStatus]:
+        while True:
+            try:
+                return list(self._welcomed())
+            except WireError as error:
+                self._connect_anew(error)
+
+    def _welcomed(self) -> Iterator[RunStatus]:
         self._send(Hello(worker=""))
         while True:
             welcome = self._answer(lambda message: isinstance(message, Welcome))
@@ -109,12 +124,24 @@ class RemoteJournal:
             if not welcome.more:
                 return
 
+    def _connect_anew(self, error: WireError) -> None:
+        """Leave behind what still comes of what was asked. Raises the error after too many in a row."""
+        self._damaged += 1
+        if self._damaged > _DAMAGED:
+            raise error
+        self._socket.close(linger=0)
+        self._socket = connected(self._context, zmq.DEALER, self._url)
+        self._unanswered = 0
+
     def _send(self, message: Message) -> None:
         self._socket.send_multipart(encode(message))
 
     def _answer(self, is_it: Callable[[Message], bool]) -> Message:
         while self._socket.poll(round(self._timeout_s * 1000)):
             message = decode(self._socket.recv_multipart())
+            if isinstance(message, Refused) and message.was_damaged:
+                raise WireError(f"{self._url} could not read what was asked: {message.why}")
+            self._damaged = 0
             if is_it(message):
                 return message
         raise CannotStartError(

@@ -61,6 +61,8 @@ class _Run:
     """Whether Ended has been given out."""
     waits: bool = False
     """Whether a fetch brought nothing: the journal must claim to have more before the next."""
+    lost_at: int = -1
+    """Where a fetch was served of which nothing came; asked again at once, but only the first time."""
     refusal: str = ""
     """Why the last fetch was refused; logged once."""
     held: dict[int, tuple[Record, bool]] = field(default_factory=dict)
@@ -266,7 +268,9 @@ class Sequencer:
             return
         run = self._runs.get(self._fetch.run_id)
         if run is not None:
-            run.waits = run.next == self._fetch.from_index
+            is_lost = isinstance(answer, Done) and run.next == self._fetch.from_index < answer.next
+            run.waits = run.next == self._fetch.from_index and not (is_lost and run.lost_at != run.next)
+            run.lost_at = run.next if is_lost else -1
             why = answer.why if isinstance(answer, Refused) else ""
             if why and why != run.refusal:
                 log.warning("fetch refused", extra={"run": self._fetch.run_id, "why": why})

@@ -148,6 +148,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     number: int = 0
     is_final: bool = False
     """Whether asking again cannot help: the client ends with it."""
+    was_damaged: bool = False
+    """Whether the request could not be read, so that nobody knows which it was."""
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):

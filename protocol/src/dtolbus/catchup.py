@@ -1,0 +1,103 @@
+"""The catch-up connection of a client: a DEALER, made anew where its answers do not come. For one thread only."""
+
+import logging
+import time
+
+import zmq
+
+from dtolbus.connecting import connected
+from dtolbus.wire import Message, Refused, encode
+
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 5.0
+"""What was asked is asked on a new connection after so long a silence."""
+_DAMAGED_S = 0.25
+"""The same after a damaged message, which may have been the answer; doubled each time until a good one comes."""
+
+
+class CatchUp:
+    """A connection to the catch-up socket at `url`, there once `keep` was called."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", poller: zmq.Poller, url: str) -> None:
+        self.is_damaged = False
+        """Whether a message of this connection was damaged, in either direction: something may not have arrived."""
+        self._context = context
+        self._poller = poller
+        self._url = url
+        self._socket: zmq.Socket[bytes] | None = None
+        self._handshakes: zmq.Socket[bytes] | None = None
+        """Tells each time the socket has connected."""
+        self._connections = 0
+        self._answered_at = 0.0
+        self._damaged_s = _DAMAGED_S
+
+    def keep(self, *, is_waiting: bool) -> bool:
+        """Connect where that is due, `is_waiting` telling whether answers are; return whether it is a new connection.
+
+        After a reconnection too: the gateway may be another one, which knows nothing of what was asked.
+        """
+        now = time.monotonic()
+        silent_s = now - self._answered_at
+        is_lost = self.is_damaged and silent_s > self._damaged_s
+        if self._socket is not None and not is_lost and not (is_waiting and silent_s > _ANSWER_S):
+            if not self._is_reconnected():
+                return False
+        if is_lost:
+            self._damaged_s = min(2 * self._damaged_s, _ANSWER_S)
+        self._renew()
+        self._answered_at = now
+        self.is_damaged = False
+        return True
+
+    def asked(self) -> None:
+        """Wait for an answer from now on."""
+        self._answered_at = time.monotonic()
+
+    def answered(self, message: Message) -> None:
+        """Note an answer. One that tells of a damaged request may mean any that is on its way."""
+        self._answered_at = time.monotonic()
+        if isinstance(message, Refused):
+            self.is_damaged = self.is_damaged or message.was_damaged
+        else:
+            self._damaged_s = _DAMAGED_S
+
+    def damaged(self) -> None:
+        """Note a message that cannot be read: it may have been any answer."""
+        self._answered_at = time.monotonic()
+        self.is_damaged = True
+
+    def send(self, message: Message) -> None:
+        """Send the message, if the socket takes it."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.send_multipart(encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            log.debug("catch-up socket is full", extra={"to": self._url})
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close the connection; what was sent has `linger_ms` to leave."""
+        if self._socket is None:
+            return
+        self._poller.unregister(self._socket)
+        if self._handshakes is not None:
+            self._socket.disable_monitor()
+            self._handshakes.close(linger=0)
+            self._handshakes = None
+        self._socket.close(linger=linger_ms)
+        self._socket = None
+
+    def _renew(self) -> None:
+        self.close()
+        self._socket = connected(self._context, zmq.DEALER, self._url)
+        self._handshakes = self._socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
+        self._connections = 0
+        self._poller.register(self._socket, zmq.POLLIN)
+
+    def _is_reconnected(self) -> bool:
+        known = self._connections
+        while self._handshakes is not None and self._handshakes.poll(0):
+            self._handshakes.recv_multipart()
+            self._connections += 1
+        return 0 < known < self._connections
