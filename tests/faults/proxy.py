@@ -1,4 +1,4 @@
-"""A bad network: a ZeroMQ proxy that drops, doubles, delays and damages what a gateway publishes."""
+"""A bad network: ZeroMQ proxies that drop, double, delay and damage what passes between a gateway and its clients."""
 
 import random
 import threading
@@ -11,24 +11,14 @@ import zmq
 _POLL_MS = 20
 
 
-class LossyProxy:
-    """Stands between a gateway's PUB and its subscribers, on a thread, until the `with` block is left.
+class _Proxy:
+    """Passes messages on, on a thread, until the `with` block is left; `done` counts what it did to them."""
 
-    Of a hundred messages it drops twenty, sends ten twice, lets one to eight others overtake ten, and cuts off the end
-    of five. A delayed message never reaches who the proxy ends on. `done` counts what it did.
-    """
-
-    def __init__(self, pub_port: int, seed: int) -> None:
+    def __init__(self, seed: int) -> None:
         self.done: Counter[str] = Counter()
-        self._random = random.Random(seed)
-        self._late: list[tuple[int, list[bytes]]] = []
+        self.random = random.Random(seed)
+        self.context = zmq.Context()
         self._stop = threading.Event()
-        self._context = zmq.Context()
-        self._sub = self._context.socket(zmq.SUB)
-        self._sub.subscribe(b"")
-        self._sub.connect(f"tcp://127.0.0.1:{pub_port}")
-        self._pub = self._context.socket(zmq.PUB)
-        self.port = self._pub.bind_to_random_port("tcp://127.0.0.1")
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -38,25 +28,59 @@ class LossyProxy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        for socket in (self._sub, self._pub):
-            socket.close(linger=0)
-        self._context.term()
+        self.context.destroy(linger=0)
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if self._sub.poll(_POLL_MS):
-                self._pass_on(self._sub.recv_multipart())
+            self.pass_some()
+
+    def pass_some(self) -> None:
+        raise NotImplementedError
+
+    def damaged(self, frames: list[bytes]) -> list[bytes]:
+        """Return the frames with one bit flipped, or with the end of one cut off."""
+        number = self.random.choice([number for number, frame in enumerate(frames) if frame])
+        frame = bytearray(frames[number])
+        at = self.random.randrange(len(frame))
+        if self.random.random() < 0.7:
+            self.done["flipped"] += 1
+            frame[at] ^= 1 << self.random.randrange(8)
+        else:
+            self.done["cut"] += 1
+            del frame[at:]
+        return [*frames[:number], bytes(frame), *frames[number + 1 :]]
+
+
+class LossyProxy(_Proxy):
+    """Stands between a gateway's PUB and its subscribers.
+
+    Of a hundred messages it drops twenty, sends ten twice, lets one to eight others overtake ten, and damages five. A
+    delayed message never reaches who the proxy ends on.
+    """
+
+    def __init__(self, pub_port: int, seed: int) -> None:
+        super().__init__(seed)
+        self._late: list[tuple[int, list[bytes]]] = []
+        self._sub = self.context.socket(zmq.SUB)
+        self._sub.subscribe(b"")
+        self._sub.connect(f"tcp://127.0.0.1:{pub_port}")
+        self._pub = self.context.socket(zmq.PUB)
+        self.port = self._pub.bind_to_random_port("tcp://127.0.0.1")
+
+    def pass_some(self) -> None:
+        if self._sub.poll(_POLL_MS):
+            self._pass_on(self._sub.recv_multipart())
 
     def _pass_on(self, frames: list[bytes]) -> None:
-        (fate,) = self._random.choices(
+        (fate,) = self.random.choices(
             ("dropped", "doubled", "delayed", "damaged", "passed"), weights=(20, 10, 10, 5, 55)
         )
         self.done[fate] += 1
         if fate == "delayed":
-            self._late.append((self._random.randint(1, 8), frames))
+            self._late.append((self.random.randint(1, 8), frames))
             return
         if fate == "damaged":
-            frames = [*frames[:-1], frames[-1][: self._random.randrange(len(frames[-1]))]] if frames[-1] else frames
+            frames = self.damaged(frames)
         for _ in range({"dropped": 0, "doubled": 2}.get(fate, 1)):
             self._pub.send_multipart(frames)
         self._let_late_ones_go()
@@ -68,3 +92,48 @@ class LossyProxy:
         for left, frames in waiting:
             if left <= 0:
                 self._pub.send_multipart(frames)
+
+
+class LossyCatchUp(_Proxy):
+    """Stands between a gateway's ROUTER and its clients, each of which gets a connection of its own to the gateway.
+
+    Of a hundred messages, either way, it damages `damaged` and drops `dropped`.
+    """
+
+    def __init__(self, catchup_port: int, seed: int, *, damaged: float, dropped: float = 0.0) -> None:
+        super().__init__(seed)
+        self._weights = (dropped, damaged, 100 - dropped - damaged)
+        self._catchup_port = catchup_port
+        self._front = self.context.socket(zmq.ROUTER)
+        self.port = self._front.bind_to_random_port("tcp://127.0.0.1")
+        self._backs: dict[bytes, zmq.Socket[bytes]] = {}
+        self._poller = zmq.Poller()
+        self._poller.register(self._front, zmq.POLLIN)
+
+    @property
+    def clients(self) -> int:
+        """How many connections clients have made."""
+        return len(self._backs)
+
+    def pass_some(self) -> None:
+        events = dict(self._poller.poll(_POLL_MS))
+        if self._front in events:
+            client, *frames = self._front.recv_multipart()
+            for passed in self._fated(frames, "asked"):
+                self._back(client).send_multipart(passed)
+        for client, back in self._backs.items():
+            if back in events:
+                for passed in self._fated(back.recv_multipart(), "answered"):
+                    self._front.send_multipart([client, *passed])
+
+    def _back(self, client: bytes) -> "zmq.Socket[bytes]":
+        if client not in self._backs:
+            self._backs[client] = self.context.socket(zmq.DEALER)
+            self._backs[client].connect(f"tcp://127.0.0.1:{self._catchup_port}")
+            self._poller.register(self._backs[client], zmq.POLLIN)
+        return self._backs[client]
+
+    def _fated(self, frames: list[bytes], way: str) -> list[list[bytes]]:
+        (fate,) = self.random.choices(("dropped", "damaged", "passed"), weights=self._weights)
+        self.done[f"{way} {fate}"] += 1
+        return [] if fate == "dropped" else [self.damaged(frames) if fate == "damaged" else frames]

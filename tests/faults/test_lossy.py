@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.faults.proxy import LossyProxy
+from tests.faults.proxy import LossyCatchUp, LossyProxy
 from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, block_run, reading, reading_run
 
@@ -34,8 +34,12 @@ def test_destinations_behind_a_bad_network_equal_the_journal(tmp_path: Path, see
         "parquet": ParquetDestination(places["parquet"]),
     }
     writers = [RunWriter(data / "journal", run, sync_ms=1) for run in (RUN, READINGS)]
-    with RunningGateway(data) as gateway, LossyProxy(gateway.pub_port, seed) as proxy:
-        at = Endpoints(f"tcp://127.0.0.1:{proxy.port}", f"tcp://127.0.0.1:{gateway.catchup_port}")
+    with (
+        RunningGateway(data) as gateway,
+        LossyProxy(gateway.pub_port, seed) as proxy,
+        LossyCatchUp(gateway.catchup_port, seed, damaged=3.0) as catchup,
+    ):
+        at = Endpoints(f"tcp://127.0.0.1:{proxy.port}", f"tcp://127.0.0.1:{catchup.port}")
         workers = [_started(destination, _config(name, at, places[name])) for name, destination in destinations.items()]
         eventually(lambda: len(read_registrations(data)) == 2)
         _write(writers)
@@ -44,7 +48,8 @@ def test_destinations_behind_a_bad_network_equal_the_journal(tmp_path: Path, see
             assert not thread.is_alive(), f"seed {seed}: a worker does not end; {proxy.done}"
         assert [failed for _, failures in workers for failed in failures] == []
         eventually(lambda: all(_acknowledged(data, name) == BLOCKS + BLOCKS // 2 for name in places))
-    assert min(proxy.done[fate] for fate in ("dropped", "doubled", "delayed", "damaged")) > 0, proxy.done
+    assert min(proxy.done[fate] for fate in ("dropped", "doubled", "delayed", "flipped", "cut")) > 0, proxy.done
+    assert catchup.done["answered damaged"] > 0, catchup.done
     certificate = verify(data)
     assert certificate.complete, f"seed {seed}: {certificate}"
     assert {(line.sink, line.expected, line.stored) for line in certificate.lines} == {

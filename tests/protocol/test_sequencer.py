@@ -120,8 +120,12 @@ class Delivery(RuleBasedStateMachine):
         self.old_answers = []
         self.ended = []
 
-    @rule(limit=st.integers(0, 5), outcome=st.sampled_from(["done", "refused", "lost"]))
-    def answer(self, limit: int, outcome: str) -> None:
+    @rule(
+        limit=st.integers(0, 5),
+        outcome=st.sampled_from(["done", "refused", "lost"]),
+        hurt=st.sets(st.integers(0, 4), max_size=2),
+    )
+    def answer(self, limit: int, outcome: str, hurt: set[int]) -> None:
         if self.asked is None:
             return
         asked, self.asked = self.asked, None
@@ -133,8 +137,9 @@ class Delivery(RuleBasedStateMachine):
             return
         if outcome == "refused":
             answers[-1] = Refused("busy", asked.run_id, asked.number)
-        for message in answers:
-            self.take(self.sequencer.heard(message, fetched=True))
+        for place, message in enumerate(answers):
+            if place not in hurt or message is answers[-1]:
+                self.take(self.sequencer.heard(message, fetched=True))
 
     @rule()
     def answer_late(self) -> None:
@@ -289,6 +294,19 @@ def test_a_refused_fetch_is_logged_once_and_asked_again_with_the_next_word(caplo
         assert sequencer.heard(Refused("the disk is away", "a", fetch.number), fetched=True).fetch is None
         assert sequencer.is_stuck
     assert sum("refused" in record.message for record in caplog.records) == 1
+
+
+def test_a_fetch_of_which_nothing_arrived_whole_is_asked_again_at_once_but_only_the_first_time() -> None:
+    journal = Journal(block_run("a"), head=2, over=True)
+    sequencer = Sequencer()
+    asked = sequencer.heard(Welcome((journal.status,), 256, 1.0), fetched=True).fetch
+    assert asked is not None
+    again = sequencer.heard(Done("a", 2, asked.number), fetched=True).fetch
+    assert again is not None
+    assert (again.from_index, again.to_index) == (0, 2)
+    assert sequencer.heard(Done("a", 2, again.number), fetched=True).fetch is None
+    assert sequencer.is_stuck
+    assert sequencer.heard(Welcome((journal.status,), 256, 1.0), fetched=True).fetch is not None
 
 
 def test_ten_thousand_old_runs_leave_next_to_nothing_behind() -> None:

@@ -242,7 +242,6 @@ class Client:
                     log.warning("message dropped", extra={"cause": cause, "from": self._at.connect})
                 if self._catchup is not None and self._is_catchup(socket):
                     self._catchup.damaged()
-                    self._credit -= 1  # whatever it was: to grant one too many does no harm, one too few does
 
     def _keep_sockets(self) -> None:
         """Make the sockets, make them anew when they fell silent, and say Hello."""
