@@ -144,5 +144,3 @@ def own_postgres() -> Iterator[OwnPostgres]:
                 server.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-

@@ -71,9 +71,7 @@ def test_a_server_killed_twice_while_a_run_is_recorded(
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
-def test_a_server_stopped_and_started_again_during_commits(
-    server: OwnPostgres, dsn: str, feed: Feed, how: str
-) -> None:
+def test_a_server_stopped_and_started_again_during_commits(server: OwnPostgres, dsn: str, feed: Feed, how: str) -> None:
     with worker(feed, dsn):
         for _ in range(2):
             feed.advances(SINK)

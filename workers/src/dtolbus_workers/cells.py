@@ -5,7 +5,7 @@ second column of the same channel, so no column ever changes its type and no val
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -28,6 +28,9 @@ class ColumnKey(NamedTuple):
 
 
 Columns = Mapping[ColumnKey, str]
+
+NO_ROOM = "no room in the table of readings"
+"""How the reason begins where a reading needs more columns, or more bytes in its row, than the database allows."""
 
 _NUMBERED = re.compile(r"ch_\d+", re.IGNORECASE)
 
@@ -99,6 +102,21 @@ def assign_columns(known: Columns, wanted: Iterable[ColumnKey]) -> dict[ColumnKe
         holders[column] = key.channel
         used = used | _names_of(column)
     return assigned
+
+
+def beyond_room(needs: Iterable[Set[str]], room: int) -> list[int]:
+    """Return the places of those whose new columns no longer fit, taking them in order.
+
+    `needs` are the columns that each of them needs and the table lacks; `room` is how many it can still take.
+    """
+    taken: set[str] = set()
+    beyond = []
+    for place, columns in enumerate(needs):
+        if len(taken | columns) <= room:
+            taken |= columns
+        else:
+            beyond.append(place)
+    return beyond
 
 
 def _names_of(column: str) -> frozenset[str]:

@@ -10,7 +10,15 @@ import msgspec
 
 from dtolbus.manifest import DELETED
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunEnd, RunInfo
-from dtolbus_workers.comparing import lacking, must_be_aside, same_aside, same_block, same_event, same_reading
+from dtolbus_workers.comparing import (
+    had_no_room,
+    lacking,
+    must_be_aside,
+    same_aside,
+    same_block,
+    same_event,
+    same_reading,
+)
 from dtolbus_workers.destination import Stored, StoredAside, StoredBlock, StoredEvent, StoredReading
 
 _Record = TypeVar("_Record", StoredBlock, StoredReading)
@@ -156,7 +164,7 @@ class _Comparison:
     def _put_aside(self, record: Record) -> None:
         found = self._aside.pop(record.index)
         _count(self._line, record.index, len(found))
-        if not must_be_aside(record, self._sink):
+        if not (must_be_aside(record, self._sink) or had_no_room(record, found[0], self._sink)):
             self._line.stored -= 1
             self._line.remark(f"record {record.index} is put aside without need: {found[0].reason}")
         elif not same_aside(record, found[0], self._run):

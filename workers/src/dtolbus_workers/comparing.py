@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Record, RunInfo, Scalar, ns_from_utc
-from dtolbus_workers.cells import put_aside_frames, status_text
+from dtolbus_workers.cells import NO_ROOM, put_aside_frames, status_text
 from dtolbus_workers.columns import SampleColumns, block_summary, sample_columns
 from dtolbus_workers.destination import SampleRun, SampleTexts, StoredAside, StoredBlock, StoredEvent, StoredReading
 from dtolbus_workers.iso import iso_texts
@@ -206,6 +206,11 @@ def must_be_aside(record: Record, sink: str) -> bool:
         or (sink in _INT_LIMITED and any(number not in _INT64 for number in numbers))
         or any(isinstance(text, str) and _is_refused(text, sink) for text in chain(texts, values))
     )
+
+
+def had_no_room(record: Record, stored: StoredAside, sink: str) -> bool:
+    """Return whether a reading was put aside for want of columns, which depends on all that the sink holds."""
+    return sink in ("sqlite", "postgres") and isinstance(record, DaqReading) and stored.reason.startswith(NO_ROOM)
 
 
 def _own_numbers(record: DaqBlock | DaqReading) -> list[int | None]:

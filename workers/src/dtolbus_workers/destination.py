@@ -64,12 +64,16 @@ Positions = dict[str, Position]
 
 
 class RecordRefusedError(Exception):
-    """One record cannot be stored for its own sake: the worker puts it aside, and commits the batch again."""
+    """A record cannot be stored for its own sake: the worker puts it aside, and commits the batch again.
 
-    def __init__(self, index: int, reason: str) -> None:
+    `others` are records of the batch that are at fault for the same reason.
+    """
+
+    def __init__(self, index: int, reason: str, others: Sequence[int] = ()) -> None:
         super().__init__(f"record {index}: {reason}")
         self.index = index
         self.reason = reason
+        self.others = tuple(others)
 
 
 class Destination(Protocol):

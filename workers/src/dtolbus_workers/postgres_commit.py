@@ -1,6 +1,6 @@
 """One batch inside its Postgres transaction: rows by binary COPY, columns that are met, the position."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,10 +8,12 @@ import msgspec
 
 from dtolbus.records import DaqBlock, DaqReading
 from dtolbus.topics import stream_name
-from dtolbus_workers import pgcopy
+from dtolbus_workers import pgcopy, postgres_link
 from dtolbus_workers.cells import (
+    NO_ROOM,
     ColumnKey,
     assign_columns,
+    beyond_room,
     cell_kind,
     put_aside_frames,
     status_text,
@@ -24,6 +26,11 @@ from dtolbus_workers.postgres_tables import CELL_TYPES, READING_END, READING_STA
 
 COPY_ROWS = 200_000
 """Sample rows in one COPY: about 35 MB, well below the timeouts."""
+
+MOST_COLUMNS = 1600
+"""Of a table, those dropped included: PostgreSQL manual, appendix K."""
+_ALWAYS_FITS = 300
+"""So many cells fit into a row of 8160 bytes whatever is in them: a long text leaves a pointer of 18 bytes there."""
 
 _INSTANTS = [column for column in BLOCK_COLUMNS if column_type("blocks", column) == "timestamptz"]
 
@@ -102,20 +109,68 @@ class BatchCommit:
             _check_reading(reading)
         wanted = [key for key in wanted_columns(self._batch.run, readings) if "\0" not in key.channel]
         added = assign_columns(known, wanted)
-        if added:
-            await self._add_columns(added)
         columns = {key: (known | added)[key] for key in wanted}
+        if added:
+            await self._refuse_beyond_room(readings, known, columns)
+            await self._add_columns(added)
         names, types = _reading_columns(columns)
         rows = [_reading_row(reading, columns, types) for reading in readings]
-        await self._copy("readings", names, rows)
+        if len(names) > _ALWAYS_FITS:
+            await self._copy_wide(readings, names, rows)
+        else:
+            await self._copy("readings", names, rows)
         return added
 
+    async def _copy_wide(self, readings: Sequence[DaqReading], names: Sequence[str], rows: Sequence[bytes]) -> None:
+        """Copy the readings; raises RecordRefusedError for those whose row is too long for a page."""
+        if await self._fits(names, rows):
+            return
+        refused = [r.index for r, row in zip(readings, rows, strict=True) if not await self._fits(names, [row])]
+        reason = f"{NO_ROOM}: PostgreSQL's rows are of 8 kB, and its {len(names)} cells need more"
+        raise RecordRefusedError(refused[0], reason, refused[1:])
+
+    async def _fits(self, names: Sequence[str], rows: Sequence[bytes]) -> bool:
+        """Copy the rows, or say that one is too long, with nothing copied."""
+        try:
+            async with self._connection.transaction():
+                await self._copy("readings", names, rows)
+        except postgres_link.load().exceptions.ProgramLimitExceededError:
+            return False
+        return True
+
+    async def _refuse_beyond_room(
+        self, readings: Sequence[DaqReading], known: Mapping[ColumnKey, str], columns: Mapping[ColumnKey, str]
+    ) -> None:
+        """Raise RecordRefusedError for the readings whose columns Postgres does not allow any more."""
+        here = await self._connection.fetchval(
+            "SELECT count(*) FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0", self._tables["readings"]
+        )
+        there = {name for key, column in known.items() for name in _names(key, column)}
+        needs = [
+            {
+                name
+                for key in wanted_columns(self._batch.run, [r])
+                if key in columns
+                for name in _names(key, columns[key])
+            }
+            - there
+            for r in readings
+        ]
+        refused = [readings[place].index for place in beyond_room(needs, MOST_COLUMNS - here)]
+        if refused:
+            more = max(map(len, needs))
+            reason = (
+                f"{NO_ROOM}: it has {here} columns, its channels need {more} more, PostgreSQL allows {MOST_COLUMNS}"
+            )
+            raise RecordRefusedError(refused[0], reason, refused[1:])
+
     async def _add_columns(self, added: dict[ColumnKey, str]) -> None:
-        for key, column in added.items():
-            unit = f", ADD COLUMN IF NOT EXISTS {quoted(f'{column}_unit')} text" if key.kind == "number" else ""
+        # values before units: a double behind a short text is padded to 8 bytes, and a row has 8160
+        typed = [(column, CELL_TYPES[key.kind]) for key, column in added.items()]
+        typed += [(f"{column}_unit", "text") for key, column in added.items() if key.kind == "number"]
+        for column, kind in typed:
             await self._connection.execute(
-                f"ALTER TABLE {self._tables['readings']} "
-                f"ADD COLUMN IF NOT EXISTS {quoted(column)} {CELL_TYPES[key.kind]}{unit}"
+                f"ALTER TABLE {self._tables['readings']} ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}"
             )
         await self._connection.executemany(
             self._tables.sql("INSERT INTO {dtolbus_columns} VALUES ($1, $2, $3, $4, $5)"),
@@ -152,6 +207,11 @@ class BatchCommit:
                 source=pgcopy.stream(rows),
                 format="binary",
             )
+
+
+def _names(key: ColumnKey, column: str) -> tuple[str, ...]:
+    """Return the table's columns that belong to a column of values."""
+    return (column, f"{column}_unit") if key.kind == "number" else (column,)
 
 
 def _plain(text: str) -> str:

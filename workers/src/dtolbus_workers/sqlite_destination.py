@@ -16,7 +16,7 @@ from dtolbus.errors import CannotStartError, DtolSinkError, DtolSinkWriteError, 
 from dtolbus.records import DaqReading, RunInfo
 from dtolbus.topics import stream_name
 from dtolbus_workers import sqlite_file
-from dtolbus_workers.cells import put_aside_frames
+from dtolbus_workers.cells import NO_ROOM, beyond_room, put_aside_frames
 from dtolbus_workers.columns import BLOCK_COLUMNS, block_summary
 from dtolbus_workers.destination import (
     BlocksMode,
@@ -218,14 +218,29 @@ class _Commit:
         readings = self._batch.readings
         columns = self._columns_of(readings)
         here = {name.casefold() for name in sqlite_file.columns(self._connection, "readings")}
-        for column in columns.values():
-            for name in (column, f"{column}_unit"):
-                if name.casefold() not in here:
-                    self._connection.execute(f"ALTER TABLE readings ADD COLUMN {quoted(name)}")
+        new = [name for column in columns.values() for name in _pair(column) if name.casefold() not in here]
+        if new:
+            self._refuse_beyond_room(columns, set(new), len(here))
+        for name in new:
+            self._connection.execute(f"ALTER TABLE readings ADD COLUMN {quoted(name)}")
         for reading in readings:
             row = reading_row(reading, columns, keeps_nan=False, keeps_inf=True)
             names = ("run_id", "reading_index", *row)
             self._connection.execute(insert("readings", names), (self._key[0], reading.index, *row.values()))
+
+    def _refuse_beyond_room(self, columns: Mapping[str, str], new: set[str], here: int) -> None:
+        """Raise RecordRefusedError for the readings whose columns SQLite does not allow any more."""
+        readings, of_run = self._batch.readings, self._batch.run.channel_names
+        limits = (sqlite3.SQLITE_LIMIT_COLUMN, sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        most = min(map(self._connection.getlimit, limits))
+        needs = (
+            {name for channel in (*of_run, *reading_names([r])) for name in _pair(columns[channel])} & new
+            for r in readings
+        )
+        refused = [readings[place].index for place in beyond_room(needs, most - here)]
+        if refused:
+            reason = f"{NO_ROOM}: it has {here} columns, its channels need {len(new)} more, SQLite allows {most}"
+            raise RecordRefusedError(refused[0], reason, refused[1:])
 
     def _columns_of(self, readings: list[DaqReading]) -> dict[str, str]:
         """Return the channels' columns, and note in `dtolbus_columns` which task uses which."""
@@ -262,6 +277,10 @@ class _Commit:
         )
         if advanced.rowcount != 1:
             raise DtolSinkError(f"{self._path}: the position of run {self._key[0]} was moved by somebody else")
+
+
+def _pair(column: str) -> tuple[str, str]:
+    return column, f"{column}_unit"
 
 
 def refuse_unstorable(batch: RunBatch) -> None:

@@ -58,6 +58,8 @@ class _Worker:
         self._config = config
         self._stop = stop
         self._positions = positions
+        self._refusals: dict[str, str] = {}
+        """By run: why a record of it was last put aside."""
         starts = {run_id: position.next for run_id, position in positions.items()}
         self._batcher = Batcher(config.policy, starts)
         hello = Hello(
@@ -109,15 +111,21 @@ class _Worker:
             except RecordRefusedError as refused:
                 if refused.index in batch.put_aside:
                     raise
-                log.warning(
-                    "record put aside", extra={"run": batch.run.run_id, "index": refused.index, "why": refused.reason}
-                )
-                batch = replace(batch, put_aside={**batch.put_aside, refused.index: refused.reason})
+                batch = self._put_aside(batch, refused)
             except DtolSinkWriteError as error:
                 log.warning("commit failed, trying again", extra={"error": str(error), "wait_s": wait_s})
                 if await asyncio.to_thread(self._stop.wait, wait_s):
                     return False
                 wait_s = min(2 * wait_s, _RETRY_S[1])
+
+    def _put_aside(self, batch: RunBatch, refused: RecordRefusedError) -> RunBatch:
+        """Return the batch with what is refused put aside; each cause is told once until a run has another."""
+        run_id, indexes = batch.run.run_id, (refused.index, *refused.others)
+        is_news = self._refusals.get(run_id) != refused.reason
+        self._refusals[run_id] = refused.reason
+        facts = {"run": run_id, "index": refused.index, "records": len(indexes), "why": refused.reason}
+        log.log(logging.WARNING if is_news else logging.DEBUG, "record put aside", extra=facts)
+        return replace(batch, put_aside={**batch.put_aside, **dict.fromkeys(indexes, refused.reason)})
 
     def _acknowledge(self, batch: RunBatch) -> None:
         run = batch.run
