@@ -78,6 +78,10 @@ class PostgresDestination:
             foreign = self._tables.not_ours(found)
             if foreign is not None:
                 raise CannotStartError(f"{self._config.target()} holds {foreign}; choose another schema")
+            for table in self._tables.lost(found):
+                log.warning(
+                    "table made anew: what it held is gone; `dtolbus verify` tells what", extra={"table": table}
+                )
             for statement in self._tables.create_missing(found):
                 await connection.execute(statement)
             facts = {"destination_id": str(uuid.uuid4()), "format": FORMAT}
@@ -90,7 +94,10 @@ class PostgresDestination:
                 f"{self._config.target()} is in format {facts['format']}, not {FORMAT}; update dtolbus"
             )
         self.destination_id = facts["destination_id"]
-        rows = await connection.fetch(self._tables.sql("SELECT run_id, next, backfilled FROM {dtolbus_position}"))
+        async with connection.transaction():
+            # a COMMIT of the worker before, killed since, may still be under way: this waits for its end
+            await connection.execute(self._tables.sql("LOCK TABLE {dtolbus_position} IN SHARE MODE"))
+            rows = await connection.fetch(self._tables.sql("SELECT run_id, next, backfilled FROM {dtolbus_position}"))
         return {run_id: Position(*position) for run_id, *position in rows}
 
     async def commit(self, batch: RunBatch) -> None:

@@ -94,11 +94,19 @@ class BusTables:
             for name in self.names.values():
                 if name in found:
                     return f"a table {name!r} that is not dtolbus's"
+        elif self.names["dtolbus_position"] not in found:  # from zero again would double the samples
+            return (
+                f"dtolbus's tables, but lacks the table {self.names['dtolbus_position']!r} that says how far they are"
+            )
         for table, name in self.names.items():
             lacking = sorted(set(self.columns(table)) - set(found[name])) if name in found else []
             if lacking:
                 return f"a table {name!r} without the column {lacking[0]!r}"
         return None
+
+    def lost(self, found: Mapping[str, Any]) -> list[str]:
+        """Return the tables that somebody dropped: all of them are made at once."""
+        return [name for name in self.names.values() if name not in found] if self.names["dtolbus"] in found else []
 
     def create_missing(self, found: Mapping[str, Any]) -> list[str]:
         """Return the statements that make the tables which are not there."""
