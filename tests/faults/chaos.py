@@ -7,11 +7,11 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from tests.e2e.stacks import KILL, Up
+from tests.faults.own_postgres import OwnPostgres
 
 SINKS = ("parquet", "sqlite", "csv", "jsonl", "postgres")
 PARTS = ("gateway", "acquisition-sim0", "acquisition-sim1", *(f"sink-{kind}" for kind in SINKS))
@@ -27,12 +27,18 @@ class Fault(NamedTuple):
 
 
 def planned(seed: int, seconds: float) -> list[Fault]:
-    """Return kills and stops (each with its going on) of random parts, and two restarts of the database.
+    """Return kills and stops (each with its going on) of random parts; the database dies, stands still, is restarted.
 
     Every part is killed, and every part is stopped, before any is again.
     """
     rng = random.Random(seed)
-    faults = [Fault(rng.uniform(*when) * seconds, "restart", DATABASE) for when in ((0.2, 0.4), (0.6, 0.8))]
+    freeze_s = rng.uniform(0.4, 0.5) * seconds
+    faults = [
+        Fault(rng.uniform(0.1, 0.3) * seconds, "kill", DATABASE),
+        Fault(freeze_s, "stop", DATABASE),
+        Fault(freeze_s + min(2.0, 0.1 * seconds), "go on", DATABASE),
+        Fault(rng.uniform(0.6, 0.8) * seconds, "restart", DATABASE),
+    ]
     due: list[tuple[str, str]] = []
     at_s = rng.uniform(0.1, 0.6)
     while at_s < seconds:
@@ -48,11 +54,11 @@ def planned(seed: int, seconds: float) -> list[Fault]:
 class Chaos:
     """Carries out a plan on a thread; at the end of the `with` block every stopped process goes on."""
 
-    def __init__(self, up: Up, plan: list[Fault], restart_database: Callable[[], None]) -> None:
+    def __init__(self, up: Up, plan: list[Fault], database: OwnPostgres) -> None:
         self.done: Counter[tuple[str, str]] = Counter()
         """By kind and part."""
         self.failure: BaseException | None = None
-        self._up, self._plan, self._restart_database = up, plan, restart_database
+        self._up, self._plan, self._database = up, plan, database
         self._stopped: dict[str, list[int]] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -64,6 +70,7 @@ class Chaos:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
         self._thread.join()
+        self._database.thaw()
         for part in list(self._stopped):
             self._go_on(part)
 
@@ -78,8 +85,8 @@ class Chaos:
             self.failure = failure
 
     def _carry_out(self, fault: Fault) -> None:
-        if fault.kind == "restart":
-            self._restart_database()
+        if fault.part == DATABASE:
+            self._harm_database(fault.kind)
             self.done[fault.kind, fault.part] += 1
         elif fault.kind == "go on":
             self._go_on(fault.part)
@@ -89,6 +96,19 @@ class Chaos:
                 self.done[fault.kind, fault.part] += 1
                 if fault.kind == "stop":
                     self._stopped.setdefault(fault.part, []).append(pid)
+
+    def _harm_database(self, kind: str) -> None:
+        match kind:
+            case "kill":
+                self._database.kill()
+                self._database.restart()
+            case "restart":
+                self._database.stop("fast")
+                self._database.restart()
+            case "stop":
+                self._database.freeze()
+            case "go on":
+                self._database.thaw()
 
     def _go_on(self, part: str) -> None:
         for pid in self._stopped.pop(part, []):
