@@ -6,7 +6,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, block_run, event
 
 from dtolbus import DaqBlock, DaqEvent, Subscriber
+from dtolbus import listen as listening
 from dtolbus_producer.journal import RunWriter
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +103,30 @@ def test_listen_shows_what_arrives_and_says_where_nothing_does(tmp_path: Path) -
     assert silent.returncode == 3
     assert silent.stderr.startswith(f"dtolbus: nothing heard from {url(gateway.pub_port)} in 5 s: is a gateway running")
     assert silent.stderr.count("\n") == 1
+
+
+def test_listen_tells_that_a_gateway_fell_silent_and_that_it_is_heard_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "_SILENT_S", 1.0)
+    said: list[str] = []
+    stop = threading.Event()
+    with journaled(tmp_path, 10), ExitStack() as held:
+        with RunningGateway(tmp_path) as gateway:
+            at = url(gateway.pub_port)
+            subscriber = held.enter_context(Subscriber(at, catchup=url(gateway.catchup_port)))
+            thread = threading.Thread(target=listening.listen, args=(subscriber, said.append, stop.is_set, 20.0))
+            thread.start()
+            held.callback(thread.join)
+            held.callback(stop.set)
+            eventually(lambda: any("record " in line for line in said))
+        away = f"nothing heard from {at} for 1 s: the gateway or the network is away; trying on"
+        eventually(lambda: said[-1] == away)
+        again = RunningGateway(tmp_path)
+        again.pub_port, again.catchup_port = gateway.pub_port, gateway.catchup_port
+        held.enter_context(again)
+        eventually(lambda: said[-1] == f"{at} is heard again")
+    assert said.count(away) == 1
 
 
 @pytest.fixture(scope="module")

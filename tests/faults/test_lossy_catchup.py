@@ -13,6 +13,7 @@ from tests.producer.bus import TIMEOUT_S, RunningGateway, eventually, free_ports
 from tests.protocol.specimens import block, block_run, reading, reading_run
 
 from dtolbus import catchup, wire
+from dtolbus import client as clients
 from dtolbus.client import Client, Endpoints
 from dtolbus.errors import WireError
 from dtolbus.records import DaqBlock, Gap, Record, RunStatus
@@ -185,3 +186,16 @@ def test_a_damaged_part_of_the_welcome_is_asked_for_again_before_all_runs_are_kn
             gateway.answer(again, part)
         eventually(lambda: client.receive(0.01) == [] and client.welcomed)
         assert "run-1" in client.sequencer._ends
+
+
+def test_a_catch_up_that_died_unseen_is_found_out_by_the_hello_that_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else acknowledgements would go nowhere for ever, where there is nothing to fetch."""
+    monkeypatch.setattr(clients, "_HELLO_EVERY_S", 0.1)
+    monkeypatch.setattr(catchup, "_ANSWER_S", 0.2)
+    with FakeGateway() as gateway, connected(gateway.port, free_ports(1)[0]) as client:
+        key, _ = gateway.asked(Hello, client)
+        gateway.answer(key, Welcome((), 256, 0.1))
+        eventually(lambda: client.receive(0.01) == [] and client.welcomed)
+        eventually(lambda: gateway.asked(Hello, client)[0] != key)

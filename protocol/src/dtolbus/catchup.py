@@ -30,33 +30,42 @@ class CatchUp:
         """Tells each time the socket has connected."""
         self._connections = 0
         self._answered_at = 0.0
+        self._is_unanswered = False
+        """Whether nothing came since the last question."""
         self._damaged_s = _DAMAGED_S
 
     def keep(self, *, is_waiting: bool) -> bool:
-        """Connect where that is due, `is_waiting` telling whether answers are; return whether it is a new connection.
+        """Connect where that is due, `is_waiting` telling whether more is to come; return whether it was done.
 
         After a reconnection too: the gateway may be another one, which knows nothing of what was asked.
         """
-        now = time.monotonic()
-        silent_s = now - self._answered_at
+        silent_s = time.monotonic() - self._answered_at
         is_lost = self.is_damaged and silent_s > self._damaged_s
-        if self._socket is not None and not is_lost and not (is_waiting and silent_s > _ANSWER_S):
-            if not self._is_reconnected():
-                return False
+        is_silent = (is_waiting or self._is_unanswered) and silent_s > _ANSWER_S
+        if self._socket is not None and not is_lost and not is_silent and not self._is_reconnected():
+            return False
+        if self._socket is not None:
+            log.info("catch-up connects anew", extra={"to": self._url, "silent": is_silent, "damaged": is_lost})
         if is_lost:
             self._damaged_s = min(2 * self._damaged_s, _ANSWER_S)
         self._renew()
-        self._answered_at = now
+        self.asked()
         self.is_damaged = False
         return True
 
     def asked(self) -> None:
         """Wait for an answer from now on."""
         self._answered_at = time.monotonic()
+        self._is_unanswered = True
+
+    def not_looked_at(self) -> None:
+        """Wait on: answers may have come."""
+        self._answered_at = time.monotonic()
 
     def answered(self, message: Message) -> None:
         """Note an answer. One that tells of a damaged request may mean any that is on its way."""
         self._answered_at = time.monotonic()
+        self._is_unanswered = False
         if isinstance(message, Refused):
             self.is_damaged = self.is_damaged or message.was_damaged
         else:
@@ -65,6 +74,7 @@ class CatchUp:
     def damaged(self) -> None:
         """Note a message that cannot be read: it may have been any answer."""
         self._answered_at = time.monotonic()
+        self._is_unanswered = False
         self.is_damaged = True
 
     def send(self, message: Message) -> None:

@@ -86,8 +86,8 @@ class Client:
         )
         self.welcomed = False
         """Whether the gateway has told its runs."""
-        self.heard = False
-        """Whether any message has come."""
+        self.heard_at: float | None = None
+        """When the last message came, monotonic s; None: none has."""
         self.foreign: Counter[str] = Counter()
         """Messages that could not be read, by cause."""
         self._context = zmq.Context()
@@ -95,6 +95,8 @@ class Client:
         self._sub: zmq.Socket[bytes] | None = None
         self._catchup = None if at.catchup is None else CatchUp(self._context, self._poller, at.catchup)
         self._heard_at = 0.0
+        """When the SUB last heard anything, or was made."""
+        self._is_silent = False
         self._hello_at = -math.inf
         self._stuck_hello_s = _STUCK_HELLO_S
         self._mark = MARK
@@ -163,7 +165,7 @@ class Client:
                 if isinstance(message, Heartbeat):
                     ready += self._take(message, fetched=False)
         if self._catchup is not None:
-            self._catchup.asked()  # the gateway's answers were not looked at
+            self._catchup.not_looked_at()
         return ready
 
     def close(self) -> None:
@@ -188,8 +190,9 @@ class Client:
 
     def _note(self, message: Message, fetched: bool) -> None:
         now = time.monotonic()
-        self.heard = True
+        self.heard_at = now
         if not fetched:
+            self._is_silent = False
             if now - self._heard_at > 2.0 and self._hello_at < now - 2.0:
                 self._hello_at = -math.inf  # after a silence: runs may have come and gone
             self._heard_at = now
@@ -247,6 +250,8 @@ class Client:
         """Make the sockets, make them anew when they fell silent, and say Hello."""
         now = time.monotonic()
         if self._sub is None or self._is_mark_lower or now - self._heard_at > _SILENCE_S:
+            if self._sub is not None and not self._is_mark_lower:
+                self._tell_silence()
             self._is_mark_lower = False
             self._subscribe()
             self._heard_at = now
@@ -258,8 +263,16 @@ class Client:
         is_stuck = self.sequencer.is_stuck  # an ended run has no heartbeats that would set it going again
         if now - self._hello_at > (min(self._stuck_hello_s, _HELLO_EVERY_S) if is_stuck else _HELLO_EVERY_S):
             self._say_hello()
+            self._catchup.asked()
             self._hello_at = now
             self._stuck_hello_s *= 2 if is_stuck else 1
+
+    def _tell_silence(self) -> None:
+        """Say once that a gateway is not heard; one without a run that goes on has nothing to say."""
+        is_expected = self.sequencer.complete() and (self.welcomed or self._catchup is None)
+        level = logging.DEBUG if is_expected or self._is_silent else logging.WARNING
+        log.log(level, "nothing heard, trying on", extra={"from": self._at.connect, "silent_s": _SILENCE_S})
+        self._is_silent = True
 
     def _is_catchup(self, socket: "zmq.Socket[bytes]") -> bool:
         return socket is not self._sub

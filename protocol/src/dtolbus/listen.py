@@ -10,6 +10,9 @@ from dtolbus.sequencer import Ended, Item, Missing, size_of
 from dtolbus.subscriber import Subscriber
 from dtolbus.topics import stream_name
 
+_SILENT_S = 5.0
+"""Even where nothing is recorded, a run that goes on is told of more often."""
+
 
 @dataclass
 class _Stream:
@@ -23,6 +26,7 @@ class _Stream:
     index: int = 0
     newest_utc_ns: int = 0
     text: str = ""
+    is_over: bool = False
 
     def take(self, item: Item) -> str | None:
         """Count the item; return a line of its own where it deserves one."""
@@ -31,6 +35,7 @@ class _Stream:
             self.lost += item.gap.to_index - item.gap.from_index
             return f"{name}: gap {item.gap.from_index} to {item.gap.to_index}: {item.gap.cause}"
         if isinstance(item, Ended):
+            self.is_over = True
             return f"{name}: run {self.run.run_id} is over, {item.final} records"
         record = item.record
         self.records += 1
@@ -48,8 +53,10 @@ class _Stream:
             self.text = "  ".join(f"{name}={value}" for name, value in list(record.values.items())[:4])
         return None
 
-    def line(self, elapsed_s: float) -> str:
-        """Return the stream's line, and begin a new one."""
+    def line(self, elapsed_s: float) -> str | None:
+        """Return the stream's line, if anything came, and begin a new one."""
+        if not self.records:
+            return None
         lag_s = max(0.0, time.time() - self.newest_utc_ns / 1e9)
         text = (
             f"{stream_name(self.run.device, self.run.task):<24} record {self.index:>8}  "
@@ -68,31 +75,55 @@ def nothing_heard(connect: str, after_s: float) -> CannotStartError:
     )
 
 
+class _Silence:
+    """Tells, once, that a run goes on of which nothing is heard, not even a heartbeat, and when it is heard again."""
+
+    def __init__(self, connect: str) -> None:
+        self._connect = connect
+        self._is_told = False
+
+    def line(self, silent_s: float, goes_on: bool) -> str | None:
+        is_silent = silent_s >= _SILENT_S
+        if is_silent == self._is_told or (is_silent and not goes_on):
+            return None
+        self._is_told = is_silent
+        if not is_silent:
+            return f"{self._connect} is heard again"
+        return (
+            f"nothing heard from {self._connect} for {_SILENT_S:.0f} s: the gateway or the network is away; trying on"
+        )
+
+
 def listen(subscriber: Subscriber, say: Callable[[str], None], stopped: Callable[[], bool], first_s: float) -> None:
     """Say once a second what arrived, until `stopped`.
 
     Raises CannotStartError where nothing at all is heard in the first `first_s` seconds.
     """
     streams: dict[str, _Stream] = {}
+    silence = _Silence(subscriber.connect)
     begun = said = time.monotonic()
     is_quiet = True
     while not stopped():
         for item in subscriber.receive(0.2):
             is_quiet = False
             stream = streams.setdefault(item.run.run_id, _Stream(item.run))
-            line = stream.take(item)
-            if line:
-                say(line)
-        now = time.monotonic()
-        if not subscriber.heard and now - begun > first_s:
+            _say(say, stream.take(item))
+        now, heard_at = time.monotonic(), subscriber.heard_at
+        if heard_at is None and now - begun > first_s:
             raise nothing_heard(subscriber.connect, first_s)
-        if is_quiet and subscriber.heard and now - begun > first_s:
+        if is_quiet and heard_at is not None and now - begun > first_s:
             is_quiet = False
             say(f"connected to {subscriber.connect}; no record yet: nothing is recorded there now, or no --topic fits")
+        if heard_at is not None:
+            _say(say, silence.line(now - heard_at, any(not stream.is_over for stream in streams.values())))
         if now - said >= 1.0:
             for stream in streams.values():
-                if stream.records:
-                    say(stream.line(now - said))
+                _say(say, stream.line(now - said))
             said = now
-    if not subscriber.heard:
+    if subscriber.heard_at is None:
         raise nothing_heard(subscriber.connect, time.monotonic() - begun)
+
+
+def _say(say: Callable[[str], None], line: str | None) -> None:
+    if line:
+        say(line)

@@ -50,9 +50,9 @@ class Subscriber:
         return self._at.connect
 
     @property
-    def heard(self) -> bool:
-        """Whether anything at all has come from there since the connection was made."""
-        return self._client is not None and self._client.heard
+    def heard_at(self) -> float | None:
+        """When anything last came from there, monotonic s; None: nothing has since the connection was made."""
+        return None if self._client is None else self._client.heard_at
 
     def __enter__(self) -> Self:
         return self
