@@ -198,4 +198,4 @@ def test_a_catch_up_that_died_unseen_is_found_out_by_the_hello_that_nobody_answe
         key, _ = gateway.asked(Hello, client)
         gateway.answer(key, Welcome((), 256, 0.1))
         eventually(lambda: client.receive(0.01) == [] and client.welcomed)
-        eventually(lambda: gateway.asked(Hello, client)[0] != key)
+        eventually(lambda: gateway.asked(Hello, client)[0] != key)  # a new connection

@@ -49,14 +49,15 @@ class CatchUp:
         if is_lost:
             self._damaged_s = min(2 * self._damaged_s, _ANSWER_S)
         self._renew()
-        self.asked()
-        self.is_damaged = False
+        self._answered_at = time.monotonic()
+        self._is_unanswered = self.is_damaged = False
         return True
 
     def asked(self) -> None:
-        """Wait for an answer from now on."""
-        self._answered_at = time.monotonic()
-        self._is_unanswered = True
+        """Wait for an answer, from the first question on."""
+        if not self._is_unanswered:
+            self._is_unanswered = True
+            self._answered_at = time.monotonic()
 
     def not_looked_at(self) -> None:
         """Wait on: answers may have come."""
