@@ -73,6 +73,7 @@ class Gateway:
         """Publish what is new, answer requests, serve a slice; waits briefly where there is nothing to do."""
         for message in self._tail.step(time.monotonic()):
             self._sockets.publish(encode(message))
+        self._sockets.tend(time.monotonic())
         self._sockets.wait(self._wait_s())
         for _ in range(_REQUESTS):
             request = self._sockets.receive()

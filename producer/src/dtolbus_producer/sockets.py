@@ -1,4 +1,4 @@
-"""The gateway's two sockets: PUB for what is live, ROUTER for catch-up. Nothing here blocks."""
+"""The gateway's two sockets: XPUB for what is live, ROUTER for catch-up. Nothing here blocks."""
 
 import errno
 import ipaddress
@@ -8,10 +8,12 @@ import zmq
 
 from dtolbus.errors import CannotStartError
 from dtolbus.wire import MAX_FRAMES, MAX_HEADER_BYTES, Frame
+from dtolbus_producer.publishing import SUBSCRIPTIONS_QUEUED, TOPIC_BYTES, Publisher
 from dtolbus_producer.serving import ClientGoneError, fits
 
 _COPY_BELOW_BYTES = 64 * 1024
-_SUBSCRIPTION_BYTES = 64 * 1024
+_REQUESTS_QUEUED = 64
+"""For each client; one may have the size of a header."""
 _LINGER_MS = 500
 
 
@@ -31,7 +33,7 @@ class GatewaySockets:
         address = _loopback(host)
         self._context = zmq.Context()
         try:
-            self._pub = self._bound(zmq.PUB, f"tcp://{address}:{pub_port}", pub_port, "--pub-port")
+            self._pub = Publisher(lambda: self._bound(zmq.XPUB, f"tcp://{address}:{pub_port}", pub_port, "--pub-port"))
             self._router = self._bound(zmq.ROUTER, f"tcp://{address}:{catchup_port}", catchup_port, "--catchup-port")
         except CannotStartError:
             self._context.destroy(linger=0)
@@ -39,7 +41,7 @@ class GatewaySockets:
 
     def close(self) -> None:
         """Close both; what was just published has half a second to leave."""
-        self._pub.close(linger=_LINGER_MS)
+        self._pub.close(_LINGER_MS)
         self._router.close(linger=_LINGER_MS)
         self._context.term()
 
@@ -53,7 +55,11 @@ class GatewaySockets:
         What no receiver takes is left out: one oversize frame would silence them for ever.
         """
         if fits(frames):
-            self._pub.send_multipart(frames, copy=_small(frames))
+            self._pub.publish(frames, copy=_small(frames))
+
+    def tend(self, now: float) -> None:
+        """Take what subscribers say; `now` is monotonic, s. Raises CannotStartError where their port is lost."""
+        self._pub.tend(now)
 
     def send(self, client: bytes, frames: list[Frame]) -> bool:
         """Send to one client; False where it takes nothing now. Raises ClientGoneError."""
@@ -86,10 +92,10 @@ class GatewaySockets:
 
     def _bound(self, kind: int, url: str, port: int, option: str) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)
-        socket.set(zmq.MAXMSGSIZE, _SUBSCRIPTION_BYTES if kind == zmq.PUB else MAX_HEADER_BYTES)
+        socket.set(zmq.MAXMSGSIZE, TOPIC_BYTES if kind == zmq.XPUB else MAX_HEADER_BYTES)
         socket.set(zmq.HANDSHAKE_IVL, 3000)
         socket.set(zmq.SNDHWM, 1000)
-        socket.set(zmq.RCVHWM, 1000)
+        socket.set(zmq.RCVHWM, SUBSCRIPTIONS_QUEUED if kind == zmq.XPUB else _REQUESTS_QUEUED)
         socket.set(zmq.IPV6, 0)
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)
