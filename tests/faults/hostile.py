@@ -11,7 +11,7 @@ from dtolbus import wire
 from dtolbus.wire import Credit, Fetch, Hello, Message
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-_LONG = 1 << 16
+SUB, DEALER = b"SUB", b"DEALER"
 
 
 def _frame(body: bytes, flags: int = 0) -> bytes:
@@ -55,8 +55,13 @@ def foreign(rng: random.Random) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def crowd(port: int, count: int, says: bytes = b"") -> Iterator[list[socket.socket]]:
-    """So many connections that say this and stay; fewer where no more can be had."""
+def crowd(port: int, count: int, says: bytes) -> Iterator[list[socket.socket]]:
+    """So many connections that say this and stay: text, or a kind of socket, whose handshake they make.
+
+    Fewer where no more can be had.
+    """
+    if says in (SUB, DEALER):
+        says = _GREETING + _ready(says)
     with contextlib.ExitStack() as held:
         made = []
         for _ in range(count):
@@ -125,9 +130,10 @@ def hellos() -> Iterator[bytes]:
 
 
 def damaged(rng: random.Random) -> Iterator[bytes]:
-    """Requests with a byte that is another, or with frames of nothing that is known."""
-    good = [bytes(frame) for frame in wire.encode(Hello(worker="w", positions=()))]
+    """Requests with a flipped bit, and frames of nothing that is known."""
+    topic, header = (bytes(frame) for frame in wire.encode(Hello(worker="somebody")))
     while True:
-        at = rng.randrange(len(good[1]))
-        yield _message([good[0], good[1][:at] + rng.randbytes(1) + good[1][at + 1 :]])
+        flipped = bytearray(header)
+        flipped[rng.randrange(len(header))] ^= 1 << rng.randrange(8)
+        yield _message([topic, bytes(flipped)])
         yield _message(rng.randbytes(rng.randrange(200)) for _ in range(rng.randrange(1, 9)))

@@ -6,10 +6,9 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pytest
-from tests.e2e.commands import TIMEOUT_S, command, environment
+from tests.e2e.commands import TIMEOUT_S
 
 _TABLE = "inet dtolbus"
 
@@ -18,24 +17,12 @@ class Network:
     """A namespace by its name."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
-
-    @contextlib.contextmanager
-    def running(self, *words: str, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-        """Run one of our command lines in it, what it says going to `log`, until the `with` block is left."""
-        inside = ["ip", "netns", "exec", self._name, *command(*words)]  # `ip` becomes the command: one process
-        with log.open("ab") as told:
-            process = subprocess.Popen(inside, env=environment(), stdin=subprocess.DEVNULL, stdout=told, stderr=told)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait(TIMEOUT_S)
+        self.within = ["ip", "netns", "exec", name]
+        """Before a command: `ip` becomes the command, one process."""
 
     def clients(self, *ports: int) -> set[int]:
         """The clients' ports of the connections to these ports."""
-        listed = _run("ip", "netns", "exec", self._name, "ss", "-Htn", "state", "established")
+        listed = _run(*self.within, "ss", "-Htn", "state", "established")
         ends = (line.split()[2:4] for line in listed.splitlines())
         pairs = [[int(end.rpartition(":")[2]) for end in both] for both in ends]
         return {local for local, remote in pairs if remote in ports}
@@ -47,7 +34,7 @@ class Network:
         self._nft(f"flush chain {_TABLE} input\n" + (rules if listed else ""))
 
     def _nft(self, script: str) -> None:
-        _run("ip", "netns", "exec", self._name, "nft", "-f", "-", given=script)
+        _run(*self.within, "nft", "-f", "-", given=script)
 
 
 @contextlib.contextmanager

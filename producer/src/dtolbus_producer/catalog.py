@@ -20,11 +20,13 @@ class Catalog:
         self._journal = journal
         self._listed: dict[Path, tuple[int, tuple[str, ...]]] = {}
         self._known: dict[Path, set[str]] = {}
+        self._logged: set[Path] = set()
 
     def discover(self) -> list[RunFolder]:
         """Return the runs that were not given before, oldest first.
 
-        A folder without a `run.json` is looked at again the next time; one that cannot be read is logged once.
+        A folder without a `run.json` is looked at again the next time, and one that cannot be read now, for want of
+        descriptors, say. What is not readable is logged once.
         """
         found: list[RunFolder] = []
         for device in self._entries(self._journal):
@@ -40,8 +42,11 @@ class Catalog:
                 found.append(RunFolder(stream / name))
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            except (RawFormatError, OSError) as error:
-                log.warning("run cannot be read", extra={"run": str(stream / name), "cause": str(error)})
+            except OSError as error:
+                self._log(stream / name, error)
+                continue
+            except RawFormatError as error:
+                self._log(stream / name, error)
             known.add(name)
         return found
 
@@ -55,6 +60,14 @@ class Catalog:
             names = tuple(entry.name for entry in folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return ()
+        except OSError as error:
+            self._log(folder, error)
+            return ()
         is_settled = abs(time.time_ns() - changed_ns) > _SETTLED_S * 1e9
         self._listed[folder] = (changed_ns if is_settled else -1, names)
         return names
+
+    def _log(self, path: Path, error: Exception) -> None:
+        if path not in self._logged:
+            self._logged.add(path)
+            log.warning("run cannot be read", extra={"run": str(path), "cause": str(error)})

@@ -69,7 +69,9 @@ class Registry:
         self._changed: set[str] = set()
         self._written_at = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
-        self._writing: Future[None] | None = None
+        self._writing: Future[set[str]] | None = None
+        self._unwritten: set[str] = set()
+        """What could not be written the last time."""
         files.make_folder(data / SINKS_FOLDER)
 
     def hello(self, hello: Hello) -> str | None:
@@ -98,16 +100,23 @@ class Registry:
         self._put(msgspec.structs.replace(known, positions=positions, seen_utc=_now()))
 
     def write_changed(self) -> None:
-        """Have what changed written, at most every 0.2 s; returns at once."""
+        """Have what changed, or could not be written, written, at most every 0.2 s; returns at once."""
         now = time.monotonic()
-        if not self._changed or now - self._written_at < WRITE_EVERY_S:
+        if now - self._written_at < WRITE_EVERY_S:
             return
-        if self._writing is None or self._writing.done():
+        if self._writing is not None:
+            if not self._writing.done():
+                return
+            self._unwritten, self._writing = self._writing.result(), None
+            self._changed |= self._unwritten
+        if self._changed:
             self._written_at = now
             self._writing = self._writer.submit(self._write, self._take_changed())
 
     def close(self) -> None:
         """Write what is left."""
+        if self._writing is not None:
+            self._changed |= self._writing.result()
         self._writer.submit(self._write, self._take_changed())
         self._writer.shutdown(wait=True)
 
@@ -116,7 +125,9 @@ class Registry:
         self._changed.clear()
         return changed
 
-    def _write(self, changed: list[Registration]) -> None:
+    def _write(self, changed: list[Registration]) -> set[str]:
+        """Write these; return the names of those that cannot be written now."""
+        failed = set()
         for registration in changed:
             path = registration_path(self._data, registration.name)
             try:
@@ -124,7 +135,10 @@ class Registry:
                     continue
                 files.replace(path, encode_registration(registration))
             except OSError as error:
-                log.warning("registration not written", extra={"file": str(path), "cause": str(error)})
+                failed.add(registration.name)
+                if registration.name not in self._unwritten:
+                    log.warning("registration not written", extra={"file": str(path), "cause": str(error)})
+        return failed
 
     def _put(self, registration: Registration) -> None:
         self._known[registration.name] = registration

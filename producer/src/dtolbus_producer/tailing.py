@@ -58,6 +58,8 @@ class JournalTail:
         self._known: dict[str, _Known] = {}
         self._lively: dict[str, _Known] = {}
         self._discover_at = 0.0
+        self._waiting: list[RunFolder] = []
+        """Runs that could not be begun, for want of descriptors, say: they are tried again."""
         self._is_first = True
 
     @property
@@ -115,11 +117,16 @@ class JournalTail:
                 known.followed.close()
 
     def _discover(self, now: float) -> None:
-        for folder in self._catalog.discover():
+        before, self._waiting = self._waiting, []
+        for folder in (*before, *self._catalog.discover()):
             try:
                 known = self._begun(folder, now)
             except (DtolbusError, OSError) as error:
-                log.warning("run cannot be read", extra={"run": str(folder.path), "cause": str(error)})
+                folder.close()
+                if folder not in before:
+                    log.warning("run cannot be read", extra={"run": str(folder.path), "cause": str(error)})
+                if isinstance(error, OSError):
+                    self._waiting.append(folder)
                 continue
             self._known[folder.info.run_id] = known
             if known.followed is not None or known.beat_until > now:
