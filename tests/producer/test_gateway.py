@@ -17,11 +17,11 @@ import pytest
 from tests.producer.bus import RunningGateway, eventually, free_ports
 from tests.protocol.specimens import block, block_run, event, reading, reading_run
 
-from dtolbus import runs, wire
+from dtolbus import files, runs, wire
 from dtolbus.errors import CannotStartError
 from dtolbus.records import DaqBlock, RunInfo
 from dtolbus.registrations import read_registrations
-from dtolbus.runs import run_path, segment_name
+from dtolbus.runs import RunFolder, run_path, segment_name
 from dtolbus.wire import (
     Ack,
     Credit,
@@ -56,6 +56,10 @@ def written(data: Path, info: RunInfo, count: int, **settings: float) -> None:
     with writing(data, info, **settings) as writer:
         for index in range(count):
             writer.append(block(info, index) if info.kind == "blocks" else reading(info, index))
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def fetch_of(run: RunInfo, start: int, end: int, number: int = 7) -> Fetch:
@@ -261,6 +265,25 @@ class TestFetch:
             client.hello()
             assert all(isinstance(client.fetch(fetch_of(run, 0, 5))[0], Refused) for _ in range(2))
             assert indexes(client.fetch(fetch_of(run, 0, 5))) == list(range(5))
+
+    @pytest.mark.parametrize("what", ["RunFolder.__init__", "RunFolder.first", "Path.iterdir"])
+    def test_a_run_that_cannot_be_opened_now_is_opened_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    ) -> None:
+        written(tmp_path, block_run(), 5)
+        owner, name = {"RunFolder": RunFolder, "Path": Path}[what.split(".")[0]], what.split(".")[1]
+        method, shortages = getattr(owner, name), [OSError(errno.EMFILE, "Too many open files")] * 3
+
+        def later(*arguments: Any) -> Any:
+            if shortages:
+                raise shortages.pop()
+            return method(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, later)
+            with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+                eventually(lambda: len(client.hello().runs) == 1)
+                assert indexes(client.fetch(fetch_of(block_run(), 0, 5))) == list(range(5))
 
     @pytest.mark.parametrize(
         "request_",
@@ -495,6 +518,20 @@ class TestRegistrations:
         assert {key: where.position for key, where in read_registrations(tmp_path)[0].positions.items()} == {
             f"run-{n}": n for n in range(9)
         }
+
+    def test_what_cannot_be_written_now_is_written_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "journal").mkdir()
+        replace, shortages = files.replace, [OSError(errno.EMFILE, "Too many open files")] * 2
+        monkeypatch.setattr(
+            files, "replace", lambda *given: replace(*given) if not shortages else _raise(shortages.pop())
+        )
+        with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+            client.hello(worker="w", destination_id="id-1")
+            client.send(Ack("w", "d", "t", "run-1", 5))  # and no other word
+            eventually(lambda: [sink.positions["run-1"].position for sink in read_registrations(tmp_path)] == [5])
+        assert sum("registration not written" in record.message for record in caplog.records) == 1
 
     def test_a_name_that_is_no_file_name(self, tmp_path: Path) -> None:
         (tmp_path / "journal").mkdir()
