@@ -23,6 +23,8 @@ _BINARY: int = getattr(os, "O_BINARY", 0)
 _SHARING_VIOLATION = 32
 _RENAME_NOREPLACE = 1
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EROFS}
+"""Says that a folder is not one to sync; that of a folder above the data is no fault of theirs."""
 
 
 def open_new(path: Path) -> int:
@@ -61,12 +63,14 @@ def append(fd: int, parts: Sequence[Bytes]) -> int:
 
 
 def write_at_start(fd: int, data: bytes) -> None:
-    """Overwrite the first bytes of the file with one call."""
-    if hasattr(os, "pwrite"):
-        os.pwrite(fd, data, 0)
-    else:
-        os.lseek(fd, 0, os.SEEK_SET)
-        os.write(fd, data)
+    """Overwrite the first bytes of the file, with one call unless the disk takes only a part of them."""
+    done = 0
+    while done < len(data):
+        if hasattr(os, "pwrite"):
+            done += os.pwrite(fd, data[done:], done)
+        else:
+            os.lseek(fd, done, os.SEEK_SET)
+            done += os.write(fd, data[done:])
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
@@ -147,13 +151,25 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and its parents, durably."""
-    missing = [folder]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
+    """Make the folder and its parents, durably; also those that a killed process made and did not come to sync."""
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    for made in missing:
-        sync_dir(made.parent)
+    while not os.path.ismount(folder) and os.access(folder.parent, os.W_OK):
+        try:
+            sync_dir(folder.parent)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+        folder = folder.parent
+
+
+def sync_folders(top: Path, levels: int) -> None:
+    """Make durable the entries of the folder, and of the folders so many levels below it."""
+    level = [top]
+    for _ in range(levels + 1):
+        for folder in level:
+            sync_dir(folder)
+        level = [entry for folder in level for entry in folder.iterdir() if entry.is_dir()]
 
 
 def _rename_noreplace(temp: Path, final: Path) -> None:

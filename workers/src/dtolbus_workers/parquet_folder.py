@@ -63,6 +63,7 @@ class ParquetFolder:
         try:
             self.destination_id = self._identity()
             found = {topics.unquote(folder.name): self._found(folder) for folder in self._folder.glob("*/*/*")}
+            files.sync_folders(self._folder, 3)  # parts of a process that was killed count from here on
         except OSError as error:
             self._lock.release()
             raise CannotStartError(f"{self._folder} cannot be used: {error}; choose another folder") from error
@@ -80,6 +81,8 @@ class ParquetFolder:
         path = self._folder / IDENTITY
         if path.exists():
             return read_identity(self._folder).destination_id
+        for temp in self._folder.glob(f".{IDENTITY}.*.tmp"):
+            temp.unlink()  # of an open that was killed
         others = sorted(entry.name for entry in self._folder.iterdir() if entry.name != LOCK)
         if others:
             raise CannotStartError(
@@ -129,12 +132,13 @@ class ParquetFolder:
         footer = _footer(batch, position, columns)
         options = parquet_parts.writer_options(table.schema, "zstd", use_dictionary=True)
         data = parquet_parts.encoded(table, footer_keys(footer, self.destination_id), options)
-        self._publish(data, run_folder(self._folder, batch.run) / f"part-{batch.from_index:012d}.parquet")
+        folder = run_folder(self._folder, batch.run)
+        if not run.position.next:
+            files.make_folder(folder)
+        self._publish(data, folder / f"part-{batch.from_index:012d}.parquet")
         self._runs[batch.run.run_id] = _Run(position, columns)
 
     def _publish(self, data: Any, final: Path) -> None:
-        if not final.parent.exists():
-            files.make_folder(final.parent)
         if final in self._unsure:
             final.unlink(missing_ok=True)  # published by a call that then failed: its position was never told
         self._unsure.add(final)

@@ -127,6 +127,7 @@ class SqliteDestination:
             ) from error
         except OSError as error:
             raise CannotStartError(f"{self._path}: cannot write there ({error}); choose another file") from error
+        sqlite_file.roll_back(self._path)
         check_ours(self._path)
         self._connection = sqlite_file.connect(self._path, journal_mode="WAL", synchronous="FULL", busy_timeout_ms=5000)
         try:

@@ -35,6 +35,20 @@ def connect(
     return connection
 
 
+def roll_back(path: Path) -> None:
+    """Undo what a kill or a power cut left half-done before the file had its write-ahead log. Raises CannotStartError.
+
+    Until that is done nobody can read the file who may not write to it.
+    """
+    if not path.with_name(f"{path.name}-journal").exists() or not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_schema")
+    except sqlite3.Error as error:
+        raise CannotStartError(f"{path}: {error}; choose another file, or free this one") from error
+
+
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file read-only for the length of the block, in one snapshot. Raises CannotStartError."""

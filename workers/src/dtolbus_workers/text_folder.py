@@ -43,6 +43,8 @@ class TextFolder:
         self._text = text
         self._lock = FileLock(folder / _LOCK, timeout=0)
         self._runs: dict[str, RunFiles] = {}
+        self._unsure: set[str] = set()
+        """Runs whose last commit failed when its sidecar may have been in place already."""
 
     def open(self) -> Positions:
         """Lock the folder, cut its files back to what their sidecars count, and return the positions.
@@ -57,6 +59,7 @@ class TextFolder:
             self.destination_id = self._identity().destination_id
             self._runs = {state.run.run_id: self._restored(path, state) for path, state in self._sidecars()}
             self._remove_uncounted()
+            files.sync_folders(self._folder, 2)  # sidecars of a process that was killed count from here on
         except Timeout as error:
             raise CannotStartError(
                 f"{self._folder} is in use by another worker (it holds {_LOCK} there); stop that one, "
@@ -80,17 +83,32 @@ class TextFolder:
             )
         added = addition(batch, before, self._text, blocks)
         place = stream_folder(self._folder, run)
+        sidecar = place / file_name(run, POSITION)
         lengths = dict(before.files)
         try:
-            if not place.is_dir():
+            if run.run_id not in self._runs:
                 files.make_folder(place)
+            self._take_back(sidecar, before)
             for name, chunk in added.chunks.items():
                 lengths[name] = text_file.append_at(place / name, lengths.get(name, 0), chunk)
             after = msgspec.structs.replace(added.after, files=lengths, updated_at=datetime.now(UTC).isoformat())
-            files.replace(place / file_name(run, POSITION), msgspec.json.format(msgspec.json.encode(after), indent=1))
+            self._unsure.add(run.run_id)
+            _write_sidecar(sidecar, after)
+            self._unsure.discard(run.run_id)
         except OSError as error:
             raise DtolSinkWriteError(f"{place}: nothing of this batch counts as stored: {error}") from error
         self._runs[run.run_id] = after
+
+    def _take_back(self, sidecar: Path, before: RunFiles) -> None:
+        """Take back a sidecar whose commit failed: it must not count rows that are about to be cut off."""
+        if before.run.run_id not in self._unsure:
+            return
+        if before.next:
+            _write_sidecar(sidecar, before)
+        else:
+            sidecar.unlink(missing_ok=True)
+            files.sync_dir(sidecar.parent)
+        self._unsure.discard(before.run.run_id)
 
     def close(self) -> None:
         """Release the folder."""
@@ -126,6 +144,10 @@ class TextFolder:
         for path in self._folder.glob("*/*/*"):
             if (_OURS.fullmatch(path.name) and path.name not in counted) or _TEMPORARY.fullmatch(path.name):
                 path.unlink()
+
+
+def _write_sidecar(path: Path, state: RunFiles) -> None:
+    files.replace(path, msgspec.json.format(msgspec.json.encode(state), indent=1))
 
 
 def stream_folder(folder: Path, run: RunInfo) -> Path:
