@@ -119,7 +119,10 @@ class RunWriter:
             except OSError as error:
                 self._write_failed(error, record)
         if self._sync_s <= 0:
-            self._sync()
+            try:
+                self._sync()
+            except OSError as error:
+                self._fail(error)
             self._raise_error()
 
     def close(self, state: RunEnd = "ended") -> None:
@@ -196,9 +199,13 @@ class RunWriter:
         if error.errno in _DISK_FULL:
             self._fail(error)
         else:
-            self._start_over(error)
-            if self._error is None:
-                self._put(record)
+            try:
+                self._start_over(error)
+                if self._error is None:
+                    self._put(record)
+            except OSError as again:
+                self._segment.cut_back()
+                self._fail(again)
         self._raise_error()
 
     def _sync_always(self) -> None:
