@@ -1,5 +1,5 @@
 /* Stands between a process and Linux, by LD_PRELOAD: fails, cuts short, ends or records its calls on the files below one
- * folder, and shifts its wall clock by the seconds that stand in the file DTOLBUS_SHIM_CLOCK (int64).
+ * folder, and shifts its wall clock by the seconds that stand in the file SHIM_CLOCK (int64; a name that `dtolbus up` hands on).
  *
  * The process itself says when, through ctypes: shim_begin(root, log), then shim_rule(...), shim_mark(...).
  * Calls go to the kernel by syscall(2), so whoever calls libc (Python, SQLite, Arrow) passes here.
@@ -276,7 +276,7 @@ int linkat(int at, const char *old, int to, const char *new, int flags) { return
 /* ---- the wall clock ---- */
 
 __attribute__((constructor)) static void map_clock(void) {
-    const char *path = getenv("DTOLBUS_SHIM_CLOCK");
+    const char *path = getenv("SHIM_CLOCK");
     int fd = path ? syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC) : -1;
     if (fd < 0) return;
     void *found = mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);

@@ -136,8 +136,9 @@ class JournalTail:
     def _begun(self, folder: RunFolder, now: float) -> _Known:
         status = folder.status()
         if status.state != "running":
+            # one that came while this tails is recent, whatever the wall clock did
             age_s = time.time() - (folder.path / RUN_FILE).stat().st_mtime
-            is_recent = age_s < (_ENDED_BEFORE_S if self._is_first else _ENDED_FOR_S)
+            is_recent = not self._is_first or age_s < _ENDED_BEFORE_S
             folder.close()
             return _Known(folder.path, status, beat_until=now + _ENDED_FOR_S if is_recent else 0.0)
         followed = FollowedRun(folder, status.head if self._is_first else 0)
