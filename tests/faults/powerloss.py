@@ -19,6 +19,7 @@ from typing import NamedTuple
 from tests.faults.shim import Call
 
 SECTOR = 512
+FATES = ("kept", "lost", "torn", "zeros")
 
 State = dict[str, bytes | None]
 """By path below the root: a file's content; None for a folder."""
@@ -28,33 +29,29 @@ class Draw(NamedTuple):
     """How the state after a cut is drawn."""
 
     name: str
-    keeps_name: Callable[[], bool]
-    """Whether a change of names that is not durable happened."""
+    keeps_name: Callable[[bool], bool]
+    """Whether a change of names that is not durable happened, given whether it is the newest of them."""
     fate: Callable[[], str]
     """What became of a change of data that is not durable: kept, lost, torn, zeros."""
     rng: random.Random
 
 
 def draws(seed: int, count: int) -> Iterator[Draw]:
-    """Yield the five clear-cut states, then `count` drawn ones."""
+    """Yield six clear-cut states, then `count` drawn ones."""
     rng = random.Random(seed)
-    for name, keeps_name, fate in (
-        ("all lost", False, "lost"),
-        ("all kept", True, "kept"),
-        ("names without data", True, "lost"),
-        ("data without names", False, "kept"),
-        ("lengths without data", True, "zeros"),
-    ):
-        yield Draw(name, lambda kept=keeps_name: kept, lambda fate=fate: fate, rng)  # type: ignore[misc]
+    yield Draw("all lost", lambda _: False, lambda: "lost", rng)
+    yield Draw("all kept", lambda _: True, lambda: "kept", rng)
+    yield Draw("the newest name alone", lambda is_newest: is_newest, lambda: "kept", rng)
+    yield Draw("names without data", lambda _: True, lambda: "lost", rng)
+    yield Draw("data without names", lambda _: False, lambda: "kept", rng)
+    yield Draw("lengths without data", lambda _: True, lambda: "zeros", rng)
     for number in range(count):
-        own = random.Random(f"{seed}/{number}")
-        share, weights = own.choice((0.2, 0.5, 0.8)), own.choice(((1, 1, 1, 1), (6, 1, 1, 1), (1, 6, 1, 1)))
-        yield Draw(
-            f"drawn {seed}/{number}",
-            lambda own=own, share=share: own.random() < share,  # type: ignore[misc]
-            lambda own=own, weights=weights: own.choices(("kept", "lost", "torn", "zeros"), weights)[0],  # type: ignore[misc]
-            own,
-        )
+        yield _drawn(f"drawn {seed}/{number}", random.Random(f"{seed}/{number}"))
+
+
+def _drawn(name: str, rng: random.Random) -> Draw:
+    share, weights = rng.choice((0.2, 0.5, 0.8)), rng.choice(((1, 1, 1, 1), (6, 1, 1, 1), (1, 6, 1, 1)))
+    return Draw(name, lambda _: rng.random() < share, lambda: rng.choices(FATES, weights)[0], rng)
 
 
 @dataclass
@@ -172,8 +169,9 @@ class Disk:
     def after_cut(self, draw: Draw) -> State:
         """Return what may be there if the power fails now."""
         tables: dict[_Folder, dict[str, _File | _Folder]] = {}
+        newest = self._namings[-1] if self._namings else None
         for naming in self._namings:
-            if not naming.unsynced or draw.keeps_name():
+            if not naming.unsynced or draw.keeps_name(naming is newest):
                 naming.apply(tables)
         return dict(self._walk(self._root, "", tables, draw, {}))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from tests.faults import journals, sinks
 from tests.faults.running import Victims, spread
 from tests.faults.shim import COUNT, ERROR, EVERY, FOR_EVER, KILL, NAME, OPEN, SHORT, SYNC, TORN, WRITE, Rule
@@ -17,27 +18,27 @@ TARGETS = [
     *(pytest.param("commit", name, sinks.check, id=name) for name in sinks.SINKS),
     *(pytest.param("journal", name, journals.check, id=f"journal of {name}") for name in journals.JOURNALS),
 ]
-MOST = 16
+MOST = 8
 """Points tried of a kind in the short version."""
+FEW = 3
+"""The same, of errors: each is tried with two sets of calls, in two phases."""
 
-SHORT_OR_SOAK = [
-    pytest.param(MOST, id=f"at most {MOST} points"),
-    pytest.param(None, id="every point", marks=pytest.mark.soak),
-]
+some_or_all = pytest.mark.parametrize(
+    "most", [pytest.param(MOST, id="some calls"), pytest.param(None, id="every call", marks=pytest.mark.soak)]
+)
 every_target = pytest.mark.parametrize(("action", "name", "check"), TARGETS)
-some_or_all = pytest.mark.parametrize("most", SHORT_OR_SOAK)
 
 
 class Tries:
     """Fresh places for one action, and how many calls of which kinds it makes."""
 
-    def __init__(self, victims: Victims, action: str, name: str, tmp_path: Path, most: int | None) -> None:
-        self._victims, self._action, self._name, self._path, self._most = victims, action, name, tmp_path, most
+    def __init__(self, victims: Victims, action: str, name: str, place: Path, most: int | None) -> None:
+        self._victims, self._action, self._name, self._path, self._most = victims, action, name, place, most
         self._numbers = itertools.count()
 
     def points(self, kinds: int, *, early: bool) -> Iterator[int]:
         """Yield the numbers of the calls to try, and report how many of them there are."""
-        counted = self._victims.do(self._action, self._name, self._place(), Rule(COUNT, kinds), early=early)
+        counted = self._victims.do(self._action, self._name, self._new_place(), Rule(COUNT, kinds), early=early)
         assert counted.seen[0] > 1
         chosen = spread(range(counted.seen[0]), self._most)
         print(f"{self._name}: {len(chosen)} of {counted.seen[0]} calls of kinds {kinds:#x}, early: {early}")
@@ -45,7 +46,7 @@ class Tries:
 
     def hit(self, *rules: Rule, early: bool, check: Check) -> int:
         """Do it under these rules, and check what it left; return the signal that ended it."""
-        place = self._place()
+        place = self._new_place()
         try:
             outcome = self._victims.do(self._action, self._name, place, *rules, early=early, must_end=False)
             check(self._name, place, outcome.told)
@@ -54,7 +55,7 @@ class Tries:
             raise
         return outcome.signal
 
-    def _place(self) -> Path:
+    def _new_place(self) -> Path:
         return self._path / f"try-{next(self._numbers)}"
 
 
@@ -62,11 +63,11 @@ class Tries:
 @every_target
 @pytest.mark.parametrize("early", [True, False], ids=["from the first call on", "in later commits"])
 def test_killed_before_a_call(
-    victims: Victims, tmp_path: Path, action: str, name: str, check: Check, early: bool, most: int | None
+    victims: Victims, place: Path, action: str, name: str, check: Check, early: bool, most: int | None
 ) -> None:
     if action == "journal" and not early:
         return  # a journal has one phase
-    tries = Tries(victims, action, name, tmp_path, most)
+    tries = Tries(victims, action, name, place, most)
     ended = [tries.hit(Rule(KILL, EVERY, at), early=early, check=check) for at in tries.points(EVERY, early=early)]
     assert set(ended) <= {0, signal.SIGKILL}
     assert ended.count(signal.SIGKILL) >= len(ended) - 3  # group commit makes some calls more or fewer
@@ -74,31 +75,39 @@ def test_killed_before_a_call(
 
 @some_or_all
 @every_target
-def test_torn_in_a_write(
-    victims: Victims, tmp_path: Path, action: str, name: str, check: Check, most: int | None
-) -> None:
-    tries = Tries(victims, action, name, tmp_path, most)
+def test_torn_in_a_write(victims: Victims, place: Path, action: str, name: str, check: Check, most: int | None) -> None:
+    tries = Tries(victims, action, name, place, most)
     ended = [tries.hit(Rule(TORN, WRITE, at), early=True, check=check) for at in tries.points(WRITE, early=True)]
     assert signal.SIGKILL in ended
 
 
 @every_target
-def test_every_write_is_short(victims: Victims, tmp_path: Path, action: str, name: str, check: Check) -> None:
-    tries = Tries(victims, action, name, tmp_path, None)
+def test_every_write_is_short(victims: Victims, place: Path, action: str, name: str, check: Check) -> None:
+    tries = Tries(victims, action, name, place, None)
     rule = Rule(SHORT, WRITE, 0, FOR_EVER)
-    assert victims.do(action, name, tmp_path / "short", rule, early=True).told == _all_of(action)
+    assert victims.do(action, name, place / "short", rule, early=True).told == _all_of(action)
     assert tries.hit(rule, early=True, check=check) == 0
 
 
-@some_or_all
+def refusals() -> Iterator[ParameterSet]:
+    """Each error once, twice and for ever, at every call; in the short version two of them at some."""
+    short = {(errno.EIO, 2), (errno.ENOSPC, FOR_EVER)}
+    for code, (count, often) in itertools.product(
+        (errno.EIO, errno.ENOSPC), ((1, "once"), (2, "twice"), (FOR_EVER, "for ever"))
+    ):
+        name = f"{errno.errorcode[code]} {often}"
+        if (code, count) in short:
+            yield pytest.param(code, count, FEW, id=f"{name}, some calls")
+        yield pytest.param(code, count, None, id=f"{name}, every call", marks=pytest.mark.soak)
+
+
 @every_target
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
-@pytest.mark.parametrize("count", [1, 2, FOR_EVER], ids=["once", "twice", "for ever"])
+@pytest.mark.parametrize(("code", "count", "most"), [*refusals()])
 def test_refused_by_the_disk(
-    victims: Victims, tmp_path: Path, action: str, name: str, check: Check, code: int, count: int, most: int | None
+    victims: Victims, place: Path, action: str, name: str, check: Check, code: int, count: int, most: int | None
 ) -> None:
     """A sink's batch goes in once the disk is sound again; a journal keeps what it told, and says so if it stops."""
-    tries = Tries(victims, action, name, tmp_path, most and most // 4)
+    tries = Tries(victims, action, name, place, most)
     for kinds, early in itertools.product((WRITE | SYNC, NAME | OPEN), (True, False)):
         for at in tries.points(kinds, early=early):
             assert tries.hit(Rule(ERROR, kinds, at, count, code), early=early, check=check) == 0

@@ -1,6 +1,7 @@
 """The power fails after any system call: what was told durable is there, whatever the disk did with the rest."""
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,9 +13,8 @@ from tests.faults.shim import COUNT, ERROR, EVERY, KILL, SYNC, Call, Rule, read_
 Check = Callable[[str, Path, int], None]
 
 SEED = int(os.environ.get("DTOLBUS_POWER_SEED", "1"))
-FEW = pytest.param(25, 2, id="some cuts")
-ALL = pytest.param(None, 40, id="every cut", marks=pytest.mark.soak)
-EVERY_FAULT = pytest.param(None, 5, id="every one", marks=pytest.mark.soak)
+SOME = pytest.param(True, 2, id="before each sync")
+ALL = pytest.param(False, 12, id="after every call", marks=pytest.mark.soak)
 
 
 def check_journal(name: str, place: Path, least: int) -> None:
@@ -29,75 +29,86 @@ every_target = pytest.mark.parametrize(("action", "after", "name", "check"), TAR
 
 
 def cut_power(
-    name: str, check: Check, tmp_path: Path, root: Path, calls: Sequence[Call], at: Sequence[int], drawn: int
+    name: str, check: Check, place: Path, root: Path, calls: Sequence[Call], at: Sequence[int], drawn: int
 ) -> int:
     """Check every state after these cuts; return how many there were."""
     number = 0
     for how, told, state in powerloss.states(root, calls, at, SEED, drawn):
-        place = tmp_path / f"{root.name}-state-{number}"
         number += 1
-        powerloss.materialise(state, place)
+        disk = place / "disk"
+        powerloss.materialise(state, disk)
         try:
-            check(name, place, told)
+            check(name, disk, told)
         except BaseException as failure:
             near = [f"{call.letter} {call.a} {call.first[-60:]!r}" for call in calls[: int(how.split()[3].rstrip(","))]]
-            failure.add_note(f"{name}: {how}, {told} told; DTOLBUS_POWER_SEED={SEED}; {place}; after {near[-5:]}")
+            failure.add_note(f"{name}: {how}, {told} told; DTOLBUS_POWER_SEED={SEED}; after {near[-5:]}")
             raise
+        shutil.rmtree(disk)
     return number
 
 
 @every_target
-@pytest.mark.parametrize(("cuts", "drawn"), [FEW, ALL])
+@pytest.mark.parametrize(("only_syncs", "drawn"), [SOME, ALL])
 def test_power_fails(
     victims: Victims,
-    tmp_path: Path,
+    place: Path,
     action: str,
     after: str,
     name: str,
     check: Check,
-    cuts: int | None,
+    only_syncs: bool,
     drawn: int,
 ) -> None:
     """In a life of a sink (opened, commits, finalize, closed, opened again) or of a run."""
-    root, log = tmp_path / "life", tmp_path / "log"
+    root, log = place / "life", place / "log"
     victims.do(action, name, root, log=log)
     victims.do(after, name, root, log=log)
     calls = list(read_log(log))
-    at = spread(range(1, len(calls) + 1), cuts)
-    states = cut_power(name, check, tmp_path, root, calls, at, drawn)
+    at = [n for n in range(1, len(calls) + 1) if not only_syncs or n == len(calls) or calls[n].letter in "s!"]
+    states = cut_power(name, check, place, root, calls, at, drawn)
     print(f"{name}: {states} states at {len(at)} of {len(calls)} calls")
 
 
 @every_target
-@pytest.mark.parametrize(("kills", "drawn"), [pytest.param(6, 0, id="some kills"), EVERY_FAULT])
+@pytest.mark.parametrize(
+    ("kinds", "kills", "drawn"),
+    [
+        pytest.param(SYNC, 8, 0, id="before some syncs"),
+        pytest.param(EVERY, None, 5, id="before every call", marks=pytest.mark.soak),
+    ],
+)
 def test_power_fails_after_a_kill(
     victims: Victims,
-    tmp_path: Path,
+    place: Path,
     action: str,
     after: str,
     name: str,
     check: Check,
+    kinds: int,
     kills: int | None,
     drawn: int,
 ) -> None:
     """Killed at a call, started again, and what was found then is told: so a power cut may not take it back."""
-    total = victims.do(action, name, tmp_path / "count", Rule(COUNT, EVERY)).seen[0]
+    total = victims.do(action, name, place / "count", Rule(COUNT, kinds)).seen[0]
     states = 0
     for kill in spread(range(total), kills):
-        root, log = tmp_path / f"kill-{kill}", tmp_path / f"kill-{kill}.log"
-        victims.do(action, name, root, Rule(KILL, EVERY, kill), log=log, must_end=False)
+        root, log = place / f"kill-{kill}", place / f"kill-{kill}.log"
+        victims.do(action, name, root, Rule(KILL, kinds, kill), log=log, must_end=False)
         victims.do(after, name, root, log=log)
         calls = list(read_log(log))
         at = [number for number, call in enumerate(calls, 1) if call.letter == "!" and call.pid == calls[-1].pid]
-        states += cut_power(name, check, tmp_path, root, calls, at, drawn)
+        states += cut_power(name, check, place, root, calls, at, drawn)
     print(f"{name}: {states} states after {min(kills or total, total)} of {total} kills")
 
 
 @every_target
-@pytest.mark.parametrize(("errors", "drawn"), [pytest.param(4, 1, id="some errors"), EVERY_FAULT])
+@pytest.mark.parametrize(
+    ("errors", "drawn"),
+    [pytest.param(4, 1, id="some errors"), pytest.param(None, 5, id="every error", marks=pytest.mark.soak)],
+)
 def test_power_fails_after_a_failed_sync(
     victims: Victims,
-    tmp_path: Path,
+    place: Path,
     action: str,
     after: str,
     name: str,
@@ -106,12 +117,12 @@ def test_power_fails_after_a_failed_sync(
     drawn: int,
 ) -> None:
     """What a sync failed to make durable stays in doubt, although the next sync of the file succeeds."""
-    total = victims.do(action, name, tmp_path / "count", Rule(COUNT, SYNC)).seen[0]
+    total = victims.do(action, name, place / "count", Rule(COUNT, SYNC)).seen[0]
     states = 0
     for error in spread(range(total), errors):
-        root, log = tmp_path / f"error-{error}", tmp_path / f"error-{error}.log"
+        root, log = place / f"error-{error}", place / f"error-{error}.log"
         victims.do(action, name, root, Rule(ERROR, SYNC, error, 1, 5), log=log)
         calls = list(read_log(log))
         at = [number for number, call in enumerate(calls, 1) if call.letter == "!"]
-        states += cut_power(name, check, tmp_path, root, calls, at, drawn)
+        states += cut_power(name, check, place, root, calls, at, drawn)
     print(f"{name}: {states} states after {min(errors or total, total)} of {total} failed syncs")
