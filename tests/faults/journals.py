@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tests.faults.powerloss import Disk
 
+from dtolbus import files
 from dtolbus.errors import CannotStartError
+from dtolbus.manifest import DELETED
 from dtolbus.records import DaqBlock, DaqReading, Gap, Record, RunInfo
-from dtolbus.runs import RUN_FILE, RunFolder, decode_head, run_path
+from dtolbus.registrations import Registration, SinkPosition, encode_registration, registration_path
+from dtolbus.runs import HEAD_FILE, RUN_FILE, RunFolder, decode_head, run_path
+from dtolbus_producer import pruning
 from dtolbus_producer.journal import JournalError, RunWriter, recover_run
+from dtolbus_producer.retention import Policy
 from dtolbus_workers.specimens import make_record, make_run
 
 RECORDS = 7
@@ -68,6 +74,19 @@ def _published(writer: RunWriter) -> int:
     return -1 if found is None else found.head
 
 
+def marked(name: str, disk: Disk) -> int:
+    """How far a prune says it is."""
+    del name
+    return disk.marked
+
+
+def told(name: str, disk: Disk) -> int:
+    """How many records the writer has told durable: whoever reads its `head` takes that at its word."""
+    head = disk.now(str(folder_of(Path(), JOURNALS[name]) / HEAD_FILE))
+    found = None if head is None else decode_head(head)
+    return max(disk.marked, 0 if found is None else found.head)
+
+
 def recovered(place: Path, kind: Kind) -> int:
     """Recover the run, if it came to be one; return how many records it has."""
     folder = folder_of(place, kind)
@@ -114,3 +133,40 @@ def _assert_equal(found: Record, expected: Record) -> None:
         assert isinstance(found, DaqReading)
         assert isinstance(expected, DaqReading)
         assert (found.values, found.t_mono_ns, found.t_utc) == (expected.values, expected.t_mono_ns, expected.t_utc)
+
+
+ACKNOWLEDGED = 5
+"""So many records of the run the only sink has: what prune may delete."""
+
+
+def prune(place: Path, kind: Kind) -> None:
+    """Delete what of the run's journal the sink has."""
+    positions = {kind.run.run_id: SinkPosition("s", ACKNOWLEDGED)}
+    sink = Registration(name="a", sink="sqlite", place="/p", destination_id="d", positions=positions)
+    path = registration_path(place, "a")
+    files.make_folder(path.parent)
+    files.replace(path, encode_registration(sink))
+    pruning.prune(place, Policy(keep_s=0.0), dry_run=False)
+
+
+def check_pruned(name: str, place: Path, told: int) -> None:
+    """Assert that a prune that was cut short lost nothing but what was to go, told as deleted, and can be finished.
+
+    Nothing is asked of a journal of which nothing is told yet.
+    """
+    kind = JOURNALS[name]
+    if not told:
+        return
+    for is_finished in (False, True):
+        if is_finished:
+            prune(place, kind)
+        with RunFolder(folder_of(place, kind)) as run:
+            found, segments = list(run.records(0, RECORDS)), run.segments()
+        kept = [record for record in found if not isinstance(record, Gap)]
+        gaps = [record for record in found if isinstance(record, Gap)]
+        assert [record.index for record in kept] == list(range(RECORDS - len(kept), RECORDS))
+        assert len(kept) >= RECORDS - ACKNOWLEDGED
+        for record in kept:
+            _assert_equal(record, make_record(kind.run, record.index))
+        assert all(gap.cause.startswith(DELETED) for gap in gaps), gaps
+        assert not is_finished or segments[1] > ACKNOWLEDGED, segments

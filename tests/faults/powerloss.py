@@ -175,6 +175,18 @@ class Disk:
                 naming.apply(tables)
         return dict(self._walk(self._root, "", tables, draw, {}))
 
+    def now(self, path: str) -> bytes | None:
+        """Return what a reader finds in the file, while the power holds; None where there is none."""
+        node: _File | _Folder | None = self._root
+        for part in Path(path).parts:
+            node = node.now.get(part) if isinstance(node, _Folder) else None
+        if not isinstance(node, _File):
+            return None
+        content = bytearray(node.base)
+        for change in node.changes:
+            change.apply(content)
+        return bytes(content)
+
     def _walk(
         self,
         folder: _Folder,
@@ -262,20 +274,21 @@ def materialise(state: State, place: Path) -> None:
 
 
 def states(
-    root: Path, calls: Iterable[Call], at: Iterable[int], seed: int, count: int
-) -> Iterator[tuple[str, int, State]]:
-    """Yield (where and how, the newest mark, the state) for cuts after each number of calls in `at`, which is sorted.
+    disk: Disk, calls: Iterable[Call], at: Iterable[int], told: Callable[[Disk], int], seed: int, count: int
+) -> Iterator[tuple[int, str, int, State]]:
+    """Yield (after which call, how drawn, the number told by then, the state) for cuts after each number in `at`.
 
-    A state that was given with the same mark, or with a later one, is not given again.
+    A state that was given with the same number told, or with a higher one, is not given again.
     """
-    disk, given, cuts = Disk(root), dict[int, int](), set(at)
+    given, cuts = dict[int, int](), set(at)
     for number, call in enumerate(calls, 1):
         disk.apply(call)
         if number not in cuts:
             continue
+        known = told(disk)
         for draw in draws(seed + number, count):
             state = disk.after_cut(draw)
             key = hash(tuple(state.items()))
-            if given.get(key, -1) < disk.marked:
-                given[key] = disk.marked
-                yield f"cut after call {number}, {draw.name}", disk.marked, state
+            if given.get(key, -1) < known:
+                given[key] = known
+                yield number, draw.name, known, state

@@ -23,6 +23,7 @@ MOST = 8
 FEW = 3
 """The same, of errors: each is tried with two sets of calls, in two phases."""
 
+PRUNE = pytest.param("prune", "blocks", journals.check_pruned, id="prune")
 some_or_all = pytest.mark.parametrize(
     "most", [pytest.param(MOST, id="some calls"), pytest.param(None, id="every call", marks=pytest.mark.soak)]
 )
@@ -60,7 +61,7 @@ class Tries:
 
 
 @some_or_all
-@every_target
+@pytest.mark.parametrize(("action", "name", "check"), [*TARGETS, PRUNE])
 @pytest.mark.parametrize("early", [True, False], ids=["from the first call on", "in later commits"])
 def test_killed_before_a_call(
     victims: Victims, place: Path, action: str, name: str, check: Check, early: bool, most: int | None
@@ -111,6 +112,18 @@ def test_refused_by_the_disk(
     for kinds, early in itertools.product((WRITE | SYNC, NAME | OPEN), (True, False)):
         for at in tries.points(kinds, early=early):
             assert tries.hit(Rule(ERROR, kinds, at, count, code), early=early, check=check) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["csv", *(pytest.param(name, marks=pytest.mark.soak) for name in ("parquet", "sqlite", "jsonl"))]
+)
+def test_killed_while_a_commit_that_failed_is_tried_again(victims: Victims, place: Path, name: str) -> None:
+    """A sync of the later commits fails, and the process is killed before one of the writes."""
+    tries = Tries(victims, "commit", name, place, None)
+    syncs, writes = list(tries.points(SYNC, early=False)), list(tries.points(WRITE, early=False))
+    for error, kill in itertools.product(syncs, [*writes, len(writes), len(writes) + 1]):
+        rules = (Rule(ERROR, SYNC, error, 1, errno.EIO), Rule(KILL, WRITE, kill))
+        tries.hit(*rules, early=False, check=sinks.check)
 
 
 def _all_of(action: str) -> int:

@@ -1,16 +1,29 @@
 """The power fails after any system call: what was told durable is there, whatever the disk did with the rest."""
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tests.faults import journals, powerloss, sinks
+from tests.faults.powerloss import Disk
 from tests.faults.running import Victims, spread
 from tests.faults.shim import COUNT, ERROR, EVERY, KILL, SYNC, Call, Rule, read_log
 
-Check = Callable[[str, Path, int], None]
+
+class Target(NamedTuple):
+    """What is written, and what must hold of it."""
+
+    name: str
+    first: str
+    """Its first life's action in victims.py, then its second's."""
+    second: str
+    told: Callable[[str, Disk], int]
+    check: Callable[[str, Path, int], None]
+
 
 SEED = int(os.environ.get("DTOLBUS_POWER_SEED", "1"))
 SOME = pytest.param(True, 2, id="before each sync")
@@ -21,52 +34,45 @@ def check_journal(name: str, place: Path, least: int) -> None:
     journals.check(name, place, least, may_have_gaps=True)
 
 
-TARGETS = [
-    *(pytest.param("commit", "go_on", name, sinks.check, id=name) for name in sinks.SINKS),
-    *(pytest.param("journal", "recover", name, check_journal, id=f"journal of {name}") for name in journals.JOURNALS),
+SINKS = [pytest.param(Target(name, "commit", "go_on", sinks.told, sinks.check), id=name) for name in sinks.SINKS]
+JOURNALS = [
+    pytest.param(Target(name, "journal", "recover", journals.told, check_journal), id=f"journal of {name}")
+    for name in journals.JOURNALS
 ]
-every_target = pytest.mark.parametrize(("action", "after", "name", "check"), TARGETS)
+PRUNES = [pytest.param(Target("blocks", "prune", "prune", journals.marked, journals.check_pruned), id="prune")]
+every_target = pytest.mark.parametrize("target", [*SINKS, *JOURNALS])
 
 
-def cut_power(
-    name: str, check: Check, place: Path, root: Path, calls: Sequence[Call], at: Sequence[int], drawn: int
-) -> int:
+def cut_power(target: Target, place: Path, root: Path, calls: Sequence[Call], at: Sequence[int], drawn: int) -> int:
     """Check every state after these cuts; return how many there were."""
     number = 0
-    for how, told, state in powerloss.states(root, calls, at, SEED, drawn):
+    disk = place / "disk"
+    told = functools.partial(target.told, target.name)
+    for after, how, known, state in powerloss.states(Disk(root), calls, at, told, SEED, drawn):
         number += 1
-        disk = place / "disk"
         powerloss.materialise(state, disk)
         try:
-            check(name, disk, told)
+            target.check(target.name, disk, known)
         except BaseException as failure:
-            near = [f"{call.letter} {call.a} {call.first[-60:]!r}" for call in calls[: int(how.split()[3].rstrip(","))]]
-            failure.add_note(f"{name}: {how}, {told} told; DTOLBUS_POWER_SEED={SEED}; after {near[-5:]}")
+            near = [f"{call.letter} {call.a} {call.first[-60:]!r}" for call in calls[max(0, after - 5) : after]]
+            failure.add_note(f"{how}, after call {after}, {known} told; DTOLBUS_POWER_SEED={SEED}; last calls {near}")
             raise
         shutil.rmtree(disk)
     return number
 
 
-@every_target
+@pytest.mark.parametrize("target", [*SINKS, *JOURNALS, *PRUNES])
 @pytest.mark.parametrize(("only_syncs", "drawn"), [SOME, ALL])
-def test_power_fails(
-    victims: Victims,
-    place: Path,
-    action: str,
-    after: str,
-    name: str,
-    check: Check,
-    only_syncs: bool,
-    drawn: int,
-) -> None:
-    """In a life of a sink (opened, commits, finalize, closed, opened again) or of a run."""
+def test_power_fails(victims: Victims, place: Path, target: Target, only_syncs: bool, drawn: int) -> None:
+    """In a life of a sink (opened, commits, finalize, closed, opened again), of a run, or of a run that is pruned."""
     root, log = place / "life", place / "log"
-    victims.do(action, name, root, log=log)
-    victims.do(after, name, root, log=log)
+    victims.do(target.first, target.name, root, log=log)
+    if target.second != target.first:
+        victims.do(target.second, target.name, root, log=log)
     calls = list(read_log(log))
     at = [n for n in range(1, len(calls) + 1) if not only_syncs or n == len(calls) or calls[n].letter in "s!"]
-    states = cut_power(name, check, place, root, calls, at, drawn)
-    print(f"{name}: {states} states at {len(at)} of {len(calls)} calls")
+    states = cut_power(target, place, root, calls, at, drawn)
+    print(f"{target.name}: {states} states at {len(at)} of {len(calls)} calls")
 
 
 @every_target
@@ -80,25 +86,22 @@ def test_power_fails(
 def test_power_fails_after_a_kill(
     victims: Victims,
     place: Path,
-    action: str,
-    after: str,
-    name: str,
-    check: Check,
+    target: Target,
     kinds: int,
     kills: int | None,
     drawn: int,
 ) -> None:
     """Killed at a call, started again, and what was found then is told: so a power cut may not take it back."""
-    total = victims.do(action, name, place / "count", Rule(COUNT, kinds)).seen[0]
+    total = victims.do(target.first, target.name, place / "count", Rule(COUNT, kinds)).seen[0]
     states = 0
     for kill in spread(range(total), kills):
         root, log = place / f"kill-{kill}", place / f"kill-{kill}.log"
-        victims.do(action, name, root, Rule(KILL, kinds, kill), log=log, must_end=False)
-        victims.do(after, name, root, log=log)
+        victims.do(target.first, target.name, root, Rule(KILL, kinds, kill), log=log, must_end=False)
+        victims.do(target.second, target.name, root, log=log)
         calls = list(read_log(log))
         at = [number for number, call in enumerate(calls, 1) if call.letter == "!" and call.pid == calls[-1].pid]
-        states += cut_power(name, check, place, root, calls, at, drawn)
-    print(f"{name}: {states} states after {min(kills or total, total)} of {total} kills")
+        states += cut_power(target, place, root, calls, at, drawn)
+    print(f"{target.name}: {states} states after {min(kills or total, total)} of {total} kills")
 
 
 @every_target
@@ -109,20 +112,17 @@ def test_power_fails_after_a_kill(
 def test_power_fails_after_a_failed_sync(
     victims: Victims,
     place: Path,
-    action: str,
-    after: str,
-    name: str,
-    check: Check,
+    target: Target,
     errors: int | None,
     drawn: int,
 ) -> None:
     """What a sync failed to make durable stays in doubt, although the next sync of the file succeeds."""
-    total = victims.do(action, name, place / "count", Rule(COUNT, SYNC)).seen[0]
+    total = victims.do(target.first, target.name, place / "count", Rule(COUNT, SYNC)).seen[0]
     states = 0
     for error in spread(range(total), errors):
         root, log = place / f"error-{error}", place / f"error-{error}.log"
-        victims.do(action, name, root, Rule(ERROR, SYNC, error, 1, 5), log=log)
+        victims.do(target.first, target.name, root, Rule(ERROR, SYNC, error, 1, 5), log=log)
         calls = list(read_log(log))
         at = [number for number, call in enumerate(calls, 1) if call.letter == "!"]
-        states += cut_power(name, check, place, root, calls, at, drawn)
-    print(f"{name}: {states} states after {min(errors or total, total)} of {total} failed syncs")
+        states += cut_power(target, place, root, calls, at, drawn)
+    print(f"{target.name}: {states} states after {min(errors or total, total)} of {total} failed syncs")

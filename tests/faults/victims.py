@@ -137,7 +137,18 @@ def recover(child: Child) -> None:
     child.acknowledge(journals.recovered(Path(child.job.place), journals.JOURNALS[child.job.what]))
 
 
-ACTIONS: dict[str, Callable[[Child], None]] = {f.__name__: f for f in (commit, go_on, journal, recover)}
+def prune(child: Child) -> None:
+    """Write a run, and delete what of it a sink has; the number told is 1 once the run is over, then 2."""
+    place, kind = Path(child.job.place), journals.JOURNALS[child.job.what]
+    child.arm(early=True)
+    journals.write(place, kind, lambda _: None)
+    child.acknowledge(1)
+    child.arm(early=False)
+    journals.prune(place, kind)
+    child.acknowledge(2)
+
+
+ACTIONS: dict[str, Callable[[Child], None]] = {f.__name__: f for f in (commit, go_on, journal, recover, prune)}
 
 
 def _live(job: Job, out: int) -> None:
