@@ -60,7 +60,7 @@ def unavailable() -> str | None:
 def build(folder: Path) -> Path:
     """Compile the library into the folder."""
     library = folder / "shim.so"
-    flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    flags = ["-std=gnu11", "-O1", "-U_FORTIFY_SOURCE", "-shared", "-fPIC"]
     done = subprocess.run(["cc", *flags, "-o", library, SOURCE], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return library
