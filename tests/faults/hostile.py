@@ -94,7 +94,7 @@ def flood(port: int, kind: bytes, messages: Iterator[bytes], seconds: float, pee
                     if reads and link in readable and not link.recv(1 << 20):
                         raise ConnectionResetError
                     if link in writable:
-                        links[link] = links[link] or b"".join(next(messages) for _ in range(50))
+                        links[link] = links[link] or b"".join(next(messages) for _ in range(500))
                         count = link.send(links[link])
                         links[link] = links[link][count:]
                         sent += count

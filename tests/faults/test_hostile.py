@@ -52,7 +52,7 @@ def crowds(stack: Stack, seconds: float) -> None:
 def subscriptions(stack: Stack, seconds: float) -> None:
     for size in (60, 500, 50_000):
         topics = hostile.subscriptions(random.Random(size), size)
-        hostile.flood(stack.pub_port, hostile.SUB, topics, seconds / 2, PEERS)
+        hostile.flood(stack.pub_port, hostile.SUB, topics, seconds, PEERS)
 
 
 def fetches(stack: Stack, seconds: float) -> None:
