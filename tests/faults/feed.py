@@ -13,7 +13,6 @@ from tests.e2e.commands import command, environment
 from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, block_run, reading, reading_run
 
-from dtolbus.client import Endpoints
 from dtolbus.records import RunInfo
 from dtolbus.registrations import read_registrations
 from dtolbus_producer.journal import RunWriter
@@ -98,14 +97,15 @@ class Feed:
         eventually(lambda: all(self.stored(name) == self.head for name in names))
 
     @property
-    def addresses(self) -> tuple[str, str]:
-        return f"tcp://127.0.0.1:{self.gateway.pub_port}", f"tcp://127.0.0.1:{self.gateway.catchup_port}"
+    def connect(self) -> tuple[str, ...]:
+        """The options that lead to the gateway."""
+        at = self.gateway.endpoints
+        return "--connect", at.connect, "--catchup", at.catchup or ""
 
     @contextlib.contextmanager
     def process(self, kind: str, *options: str, log: Path, **env: str) -> "Iterator[subprocess.Popen[bytes]]":
         """Run a worker as a process, its log in a file; it ends with the block."""
-        connect, catchup = self.addresses
-        words = [f"dtolbus-{kind}", "--connect", connect, "--catchup", catchup, "--max-age", "0.05", *options]
+        words = [f"dtolbus-{kind}", *self.connect, "--max-age", "0.05", *options]
         with log.open("ab") as file:
             process = subprocess.Popen(
                 command(*words), env=environment(env), stdin=subprocess.DEVNULL, stdout=file, stderr=file
@@ -124,7 +124,7 @@ class Feed:
 
     def thread(self, name: str, destination: Any, place: str, **options: str) -> "WorkerThread":
         """Return a worker on a thread; it works while its `with` block lasts."""
-        at = Endpoints(*self.addresses)
+        at = self.gateway.endpoints
         return WorkerThread(
             destination, WorkerConfig(name, at, place, options=options, policy=BatchPolicy(records=50, age_s=0.05))
         )

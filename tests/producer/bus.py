@@ -11,6 +11,7 @@ from typing import Self
 
 import zmq
 
+from dtolbus.client import Endpoints
 from dtolbus.wire import Credit, Fetch, Hello, Message, RunGap, RunRecord, Welcome, decode, encode
 from dtolbus_producer.gateway import serve
 
@@ -35,6 +36,11 @@ class RunningGateway:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """What to tell a worker."""
+        return Endpoints(f"tcp://127.0.0.1:{self.pub_port}", f"tcp://127.0.0.1:{self.catchup_port}")
 
     def _serve(self) -> None:
         try:

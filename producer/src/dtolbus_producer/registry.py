@@ -31,13 +31,17 @@ def registered(known: Registration | None, hello: Hello, seen_utc: str) -> Regis
     """Return what stands in a sink's file after its Hello.
 
     The same destination keeps the greater position of each run, a Hello being as old as its worker; another
-    destination has only what the Hello says.
+    destination, or an older copy of it at another place, has only what the Hello says.
     """
     positions = {p.run_id: SinkPosition(_stream(p.device, p.task), p.next) for p in hello.positions}
     if known is not None and known.destination_id == hello.destination_id:
-        for run_id, position in known.positions.items():
-            if run_id not in positions or position.position >= positions[run_id].position:
-                positions[run_id] = position
+        is_there = _where(known) == _where(hello)
+        for run_id, before in known.positions.items():
+            said = positions.get(run_id)
+            if is_there and (said is None or before.position >= said.position):
+                positions[run_id] = before
+            elif said is not None:
+                positions[run_id] = msgspec.structs.replace(said, stream=said.stream or before.stream)
     return Registration(
         name=hello.worker,
         sink=hello.sink,
@@ -57,7 +61,11 @@ def is_elsewhere(known: Registration, hello: Hello) -> bool:
     """
     if known.destination_id == hello.destination_id:
         return False
-    return (known.place, known.options.get("host")) != (hello.place, hello.options.get("host"))
+    return _where(known) != _where(hello)
+
+
+def _where(sink: Registration | Hello) -> tuple[str, str | None]:
+    return sink.place, sink.options.get("host")
 
 
 class Registry:
