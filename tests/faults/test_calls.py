@@ -60,16 +60,20 @@ class Tries:
         return self._path / f"try-{next(self._numbers)}"
 
 
-@some_or_all
 @pytest.mark.parametrize(("action", "name", "check"), [*TARGETS, PRUNE])
-@pytest.mark.parametrize("early", [True, False], ids=["from the first call on", "in later commits"])
+@pytest.mark.parametrize(
+    ("kinds", "early", "most"),
+    [
+        pytest.param(NAME, True, 12, id="that changes names"),
+        pytest.param(EVERY, False, MOST, id="some calls of later commits"),
+        pytest.param(EVERY, True, None, id="every call", marks=pytest.mark.soak),
+    ],
+)
 def test_killed_before_a_call(
-    victims: Victims, place: Path, action: str, name: str, check: Check, early: bool, most: int | None
+    victims: Victims, place: Path, action: str, name: str, check: Check, kinds: int, early: bool, most: int | None
 ) -> None:
-    if action == "journal" and not early:
-        return  # a journal has one phase
     tries = Tries(victims, action, name, place, most)
-    ended = [tries.hit(Rule(KILL, EVERY, at), early=early, check=check) for at in tries.points(EVERY, early=early)]
+    ended = [tries.hit(Rule(KILL, kinds, at), early=early, check=check) for at in tries.points(kinds, early=early)]
     assert set(ended) <= {0, signal.SIGKILL}
     assert ended.count(signal.SIGKILL) >= len(ended) - 3  # group commit makes some calls more or fewer
 

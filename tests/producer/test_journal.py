@@ -257,6 +257,20 @@ def test_a_disk_that_stays_broken_stops_the_run_loudly(tmp_path, monkeypatch):
         writer.close()
 
 
+def test_a_head_that_cannot_be_written_ends_the_run_loudly(tmp_path, monkeypatch):
+    writer = written(tmp_path, 1, sync_ms=0)
+
+    def refuse(fd, data):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "write_at_start", refuse)
+    with pytest.raises(JournalError, match="cannot be written: Input/output error"):
+        writer.append(block(writer.info, 1))
+    with pytest.raises(JournalError):
+        writer.close("interrupted")
+    assert indexes(writer.path, 1) == [0]
+
+
 def test_after_a_sync_that_found_the_disk_full_its_records_are_not_called_safe(tmp_path, monkeypatch):
     info = info_of()
     writer = RunWriter(tmp_path, info, sync_ms=0)
