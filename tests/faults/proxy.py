@@ -97,12 +97,12 @@ class LossyProxy(_Proxy):
 class LossyCatchUp(_Proxy):
     """Stands between a gateway's ROUTER and its clients, each of which gets a connection of its own to the gateway.
 
-    Of a hundred messages, either way, it damages `damaged` and drops `dropped`.
+    Of a hundred answers it damages `damaged` and drops `dropped`; of requests, which are fewer, three times as many.
     """
 
     def __init__(self, catchup_port: int, seed: int, *, damaged: float, dropped: float = 0.0) -> None:
         super().__init__(seed)
-        self._weights = (dropped, damaged, 100 - dropped - damaged)
+        self._shares = {"answered": (dropped, damaged), "asked": (3 * dropped, 3 * damaged)}
         self._catchup_port = catchup_port
         self._front = self.context.socket(zmq.ROUTER)
         self.port = self._front.bind_to_random_port("tcp://127.0.0.1")
@@ -134,6 +134,8 @@ class LossyCatchUp(_Proxy):
         return self._backs[client]
 
     def _fated(self, frames: list[bytes], way: str) -> list[list[bytes]]:
-        (fate,) = self.random.choices(("dropped", "damaged", "passed"), weights=self._weights)
+        dropped, damaged = self._shares[way]
+        weights = (dropped, damaged, max(0.0, 100 - dropped - damaged))
+        (fate,) = self.random.choices(("dropped", "damaged", "passed"), weights)
         self.done[f"{way} {fate}"] += 1
         return [] if fate == "dropped" else [self.damaged(frames) if fate == "damaged" else frames]

@@ -82,7 +82,7 @@ def acknowledged(data: Path) -> int:
 @pytest.mark.parametrize(
     ("seed", "damaged", "dropped"),
     [
-        (1, 5.0, 0.0),
+        (1, 4.0, 0.0),
         *(pytest.param(seed, 3.0, 0.2, marks=pytest.mark.soak) for seed in range(2, 8)),
     ],
 )
