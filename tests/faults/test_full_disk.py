@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -39,17 +40,62 @@ def test_a_sink_whose_disk_is_full_says_so_and_has_everything_once_there_is_room
         assert full.poll() is other.poll() is None
         certificate = verify(feed.data)
     assert certificate.complete, certificate
-    assert {(line.sink, line.stored) for line in certificate.lines} == {(kind, feed.head // 2), ("beside", feed.head // 2)}
+    count = feed.head // 2
+    assert {(line.sink, line.stored) for line in certificate.lines} == {(kind, count), ("beside", count)}
     waits = [float(wait) for _, wait in FAILED.findall(log.read_text())]
     assert waits == sorted(set(waits)), "one line for each step of the backoff"
     assert "trying again" not in (tmp_path / "beside.log").read_text()
 
 
-def test_a_journal_whose_disk_is_full_ends_the_recording_loudly_and_loses_nothing_before(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+LEFT_BYTES = 290_000
+"""Less than the 5 % of the small disk that stay free by default, and more than is written before that is seen."""
+
+CONFIG = """
+{journal}
+[[device]]
+name = "rig"
+[[device.task]]
+name = "fast"
+rate_hz = 20_000
+channels = ["a", "b"]
+[[device]]
+name = "oven"
+[[device.task]]
+name = "slow"
+kind = "readings"
+rate_hz = 50
+channels = [{{ name = "tc", thermocouple = "K" }}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("journal", "why"), [("", "to stay so (min_free)"), ('[journal]\nmin_free = "0"', "No space left on device")]
+)
+def test_a_journal_whose_disk_is_full_ends_the_recording_loudly_and_loses_nothing_before(
+    tmp_path: Path, journal: str, why: str
+) -> None:
+    data, config = tmp_path / "data", tmp_path / "dtolbus.toml"
     data.mkdir()
-    with small_disk(data / "journal", size_kib=6144):
-        with Up(data, "--duration", "300", "--rate", "100000", "--sinks", "parquet,sqlite") as up:
+    config.write_text(CONFIG.format(journal=journal))
+    options = ("--config", str(config), "--duration", "300", "--sinks", "parquet,sqlite,csv", "--blocks", "both")
+    with small_disk(data / "journal", size_kib=6144) as disk:
+        with Up(data, *options) as up:
+            up.wait_for_positions(20, ("sqlite",))
+            if journal:
+                fill(disk / "filler")
+            else:
+                (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - LEFT_BYTES))
             code = up.end()
-        print(code, up.output, up.errors)
-        assert code != 0
+        told = [line for line in up.errors.splitlines() if "records no more" in line]
+        assert (code, len(told)) == (1, 2), up.output[-3000:] + up.errors
+        assert {line.split()[0] for line in told} == {"rig", "oven"}
+        assert all(why in line and "make room" in line and "start again" in line for line in told), told
+        certificate = verify(data)
+        assert certificate.complete, certificate
+        assert all(line.expected > 0 for line in certificate.lines)
+        assert {(line.sink, line.stream) for line in certificate.lines} == {
+            *((sink, stream) for sink in ("parquet", "sqlite") for stream in ("rig/fast", "oven/slow")),
+            ("csv", "oven/slow"),
+        }
+        assert {folder.status().state for found in runs(data).values() for folder in found} <= {"ended", "interrupted"}
+        assert {len(found) for found in runs(data).values()} == {1}

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from dtolbus.cli import STOP_WITH_PARENT
 from dtolbus.errors import CannotStartError, UsageError
+from dtolbus_producer.journal import JournalFullError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Child:
         """Set once it has done its work for the first time; before, exit codes 2 and 3 mean that it never will."""
         self.is_done = False
         """Whether its work is over, or it was told to stop and has ended."""
+        self.failure: str | None = None
+        """Why its work ended early and for good."""
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._is_log_problem_told = False
@@ -117,6 +120,8 @@ class Child:
         self._forget()
         if self._is_stopping or (self.spec.ends_by_itself and code == 0):
             self.is_done = True
+        elif self.spec.ends_by_itself and code == JournalFullError.exit_code:
+            self.is_done, self.failure = True, self.last_words(code)
         elif not self.is_settled and (code in _GIVE_UP or self.restarts >= _TRIES):
             raise _GIVE_UP.get(code, CannotStartError)(self.last_words(code))
         else:
@@ -152,7 +157,9 @@ class Child:
         """Return the last line of its output since its last start, without its own name."""
         lines = self._last_lines()
         words = re.sub(r"^dtolbus-[a-z]+: ", "", lines[-1]) if lines else "no word why"
-        return words if code in _GIVE_UP else f"{self.spec.name} ends with exit code {code}: {words} (see {self.log})"
+        if code in _GIVE_UP or code == JournalFullError.exit_code:
+            return words
+        return f"{self.spec.name} ends with exit code {code}: {words} (see {self.log})"
 
     def _last_lines(self) -> list[str]:
         try:

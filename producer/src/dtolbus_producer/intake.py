@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from dtolbus.errors import DtolbusError
 from dtolbus.records import DaqBlock, DaqEvent, Record, RunEnd, RunInfo
-from dtolbus_producer.journal import JournalError, RunWriter
+from dtolbus_producer.journal import JournalFullError, RunWriter
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class Intake:
                 why_full = self._why_full()
                 if why_full is not None:
                     writer.append(self._event_maker("stopped", why_full, end_sample, 0)(writer.next_index))
-                    raise JournalError(why_full)
+                    raise JournalFullError(why_full)
                 record = make(writer.next_index)
                 writer.append(record)
                 end_sample = record.end_sample_index if isinstance(record, DaqBlock) else record.index + 1

@@ -19,7 +19,7 @@ from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunFile, encode_h
 from dtolbus_producer.recovery import recover_run
 from dtolbus_producer.segment import Segment
 
-__all__ = ["JournalError", "RunWriter", "recover_run"]
+__all__ = ["JournalError", "JournalFullError", "RunWriter", "recover_run"]
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,12 @@ _TRIES = 3
 
 class JournalError(DtolbusError):
     """The journal cannot be written any more; what is below the head stays readable."""
+
+
+class JournalFullError(JournalError):
+    """There is no room: starting again helps only once somebody made some."""
+
+    exit_code = 4
 
 
 class RunWriter:
@@ -301,7 +307,8 @@ class RunWriter:
         if self._error is None:
             return
         reason = getattr(self._error, "strerror", None) or str(self._error)
-        raise JournalError(
+        kind = JournalFullError if getattr(self._error, "errno", None) in _DISK_FULL else JournalError
+        raise kind(
             f"the journal {self.path} cannot be written: {reason}; {self._durable} records of it are safe: make room, "
             f"or choose another data folder, and start again"
         ) from self._error

@@ -10,6 +10,7 @@ from dtolbus_producer.acquisition import acquire
 from dtolbus_producer.children import end_all
 from dtolbus_producer.config import Config, load_config, with_duration
 from dtolbus_producer.durations import check_durations
+from dtolbus_producer.journal import JournalFullError
 from dtolbus_producer.parts import acquisition_children, write_config
 
 _TURN_S = 0.1
@@ -52,3 +53,6 @@ def _run_all(config: Config, data: Path, duration_s: float | None, stop: threadi
                 child.tend(time.monotonic())
     finally:
         end_all(children, _END_S)
+    failures = [child.failure for child in children if child.failure is not None]
+    if failures:
+        raise JournalFullError(failures[0])

@@ -115,7 +115,7 @@ class Quota:
 
     def _shortage(self) -> Shortage | None:
         """Return by how much the journal is too large; None where it is not, as far as can be told now."""
-        disk = shutil.disk_usage(_existing(self._data))
+        disk = shutil.disk_usage(_existing(self._data / "journal"))
         asked = free_bytes_asked(self._settings.min_free_bytes, disk.total)
         if disk.free < asked:
             free = f"{show_size(disk.free)} are free on its disk, and {show_size(asked)} are to stay so (min_free)"

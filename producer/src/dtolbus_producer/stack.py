@@ -70,7 +70,8 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         silent = session.silent_devices()
         for device, log_path in silent.items():
             say(f"{device} acquired nothing; see {log_path}", err=True)
-        return _verify(data, session.new_runs(), list(parts.sinks), dsn) or (1 if silent else 0)
+        is_whole = not silent and not session.stopped
+        return _verify(data, session.new_runs(), list(parts.sinks), dsn) or (0 if is_whole else 1)
 
 
 class Session:
@@ -93,6 +94,8 @@ class Session:
         self._registered = SinkWatch(data, parts.sinks)
         self._rates = Rates()
         self._display: Display | None = None
+        self.stopped: set[str] = set()
+        """Devices whose recording ended early, for want of room."""
 
     def run(self, stop: threading.Event) -> None:
         """Start everything in order, watch it, and drain."""
@@ -188,6 +191,7 @@ class Session:
         for child in self._parts.all():
             child.tend(now)
         self._note_pids()
+        self._tell_stopped()
         self._journal.update()
         self._registered.update()
         started = {status.info.device for run, status in self._journal.statuses.items() if run not in self._before}
@@ -199,6 +203,12 @@ class Session:
             self._rates.add(seen)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
             self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))
+
+    def _tell_stopped(self) -> None:
+        for device, child in self._parts.acquisitions.items():
+            if child.failure is not None and device not in self.stopped:
+                self.stopped.add(device)
+                say(f"{device} records no more: {child.failure}", err=True)
 
     def _await(self, phase: str, is_there: Callable[[], bool], timeout_s: float, stop: threading.Event) -> None:
         end = time.monotonic() + timeout_s

@@ -8,6 +8,8 @@
     ├── WireError                    a message that cannot be read: count it, drop it
     ├── RawFormatError               a `.dt-raw` file, or a part of one, that cannot be read
     ├── BoardError                   the board refused or is gone
+    ├── JournalError                 (producer) the journal cannot be written any more
+    │   └── JournalFullError         exit 4: there is no room: make some, start again
     └── DtolSinkError                a sink was used wrongly, or refuses
         ├── DtolSinkWriteError       the outside failed (database away, disk full): try again later
         ├── DtolSinkSchemaError      the record does not fit what the sink holds
