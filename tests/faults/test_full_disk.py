@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 FAILED = re.compile(r"commit failed, trying again.*(No space left|disk is full).*wait_s=([0-9.]+)")
 
 
-@pytest.mark.parametrize("kind", ["parquet", "sqlite", "csv", "jsonl"])
+@pytest.mark.parametrize("kind", ["parquet", "sqlite", "csv", pytest.param("jsonl", marks=pytest.mark.soak)])
 def test_a_sink_whose_disk_is_full_says_so_and_has_everything_once_there_is_room(tmp_path: Path, kind: str) -> None:
     samples = ("--blocks", "samples") if kind != "parquet" else ()
     log, beside = tmp_path / "worker.log", tmp_path / "beside.sqlite"

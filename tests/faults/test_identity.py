@@ -84,7 +84,7 @@ def whole(certificate: Certificate, sinks: set[str], count: int) -> None:
 # ---- two workers on one destination ----
 
 
-@pytest.mark.parametrize("kind", ["parquet", "sqlite", "csv", "jsonl"])
+@pytest.mark.parametrize("kind", ["parquet", "sqlite", "csv", pytest.param("jsonl", marks=pytest.mark.soak)])
 def test_a_second_worker_on_one_destination_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     out = tmp_path / "out"
     words = ("--out", str(out), *(("--blocks", "samples") if kind in ("csv", "jsonl") else ()))
