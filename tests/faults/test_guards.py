@@ -1,0 +1,19 @@
+"""The table of guards keeps up with the code: `mutants.py`, which takes them out one by one, is too long for each run."""
+
+import pytest
+from tests.faults.mutants import ROOT, Guard, read_guards
+
+GUARDS = read_guards()
+
+
+@pytest.mark.parametrize("guard", GUARDS.values(), ids=GUARDS)
+def test_each_guard_stands_where_the_table_says_and_its_tests_exist(guard: Guard) -> None:
+    for change in guard.change:
+        assert (ROOT / change.file).read_text().count(change.old) == 1, change
+        assert change.new != change.old
+    for test in guard.tests:
+        path, *names = test.partition("[")[0].split("::")
+        text = (ROOT / path).read_text()
+        assert all(
+            name in text or (ROOT / "workers/src/dtolbus_workers/testing.py").read_text().count(name) for name in names
+        ), test
