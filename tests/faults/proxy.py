@@ -97,12 +97,14 @@ class LossyProxy(_Proxy):
 class LossyCatchUp(_Proxy):
     """Stands between a gateway's ROUTER and its clients, each of which gets a connection of its own to the gateway.
 
-    Of a hundred answers it damages `damaged` and drops `dropped`; of requests, which are fewer, three times as many.
+    Of a hundred answers it damages `damaged` and drops `dropped`; of the requests `requests` times as many.
     """
 
-    def __init__(self, catchup_port: int, seed: int, *, damaged: float, dropped: float = 0.0) -> None:
+    def __init__(
+        self, catchup_port: int, seed: int, *, damaged: float, dropped: float = 0.0, requests: float = 3.0
+    ) -> None:
         super().__init__(seed)
-        self._shares = {"answered": (dropped, damaged), "asked": (3 * dropped, 3 * damaged)}
+        self._shares = {"answered": (dropped, damaged), "asked": (requests * dropped, requests * damaged)}
         self._catchup_port = catchup_port
         self._front = self.context.socket(zmq.ROUTER)
         self.port = self._front.bind_to_random_port("tcp://127.0.0.1")
