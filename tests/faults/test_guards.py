@@ -1,4 +1,4 @@
-"""The table of guards keeps up with the code; `mutants.py`, which takes them out one by one, takes too long for that."""
+"""The table of guards keeps up with the code: `mutants.py`, which takes them out one by one, is too slow for that."""
 
 import pytest
 from tests.faults.mutants import ROOT, Guard, read_guards
