@@ -1,5 +1,6 @@
 """A Postgres that dies, stops, stands still, fills up, or is changed under the worker: nothing lost, nothing twice."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -76,6 +77,23 @@ def test_a_server_killed_twice_while_a_run_is_recorded(
         assert process.poll() is None, log.read_text()
     assert "commit failed, trying again" in log.read_text()
     assert_complete(feed.data, {SINK})
+
+
+def test_the_server_ends_a_worker_that_is_cut_off_before_the_next_one_gives_up(server: OwnPostgres, dsn: str) -> None:
+    """What the server was told, over TCP: waiting for it to happen takes half a minute of a dead network."""
+
+    async def go() -> None:
+        destination = PostgresDestination(PostgresConfig(dsn=dsn, create_tables=True))
+        await destination.open()
+        try:
+            names = ("idle", "interval", "count")
+            writer = await destination._link.writer()
+            idle_s, interval_s, count = [int(await writer.fetchval(f"SHOW tcp_keepalives_{name}")) for name in names]
+        finally:
+            await destination.close()
+        assert 0 < idle_s + count * interval_s < destination._link._lock_timeout_s
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
