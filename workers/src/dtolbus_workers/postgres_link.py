@@ -19,7 +19,7 @@ SETTINGS = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
-"""A session whose worker is gone without a word ends after 25 s, and with it its lock, for which the next one waits 30 s."""
+"""A session whose worker is gone without a word ends after 25 s, and its lock with it: the next one waits 30 s."""
 _HOLDERS = (
     "SELECT string_agg(a.application_name || ' (pid ' || a.pid || ')', ', ') FROM pg_locks l "
     "JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 "
