@@ -1,0 +1,91 @@
+"""Platinum resistors: the table of IEC 60751, and an inverse that gives back the temperature."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtolbus.records import SensorStatus
+from dtolbus.units import rtd
+
+PT100 = {
+    -200: 18.52, -190: 22.83, -180: 27.10, -150: 39.72, -140: 43.88, -110: 56.19, -100: 60.26, -50: 80.31, -10: 96.09,
+    0: 100.00, 10: 103.90, 50: 119.40, 100: 138.51, 150: 157.33, 200: 175.86, 250: 194.10, 300: 212.05, 400: 247.09,
+    500: 280.98, 600: 313.71, 700: 345.28, 800: 375.70, 850: 390.48,
+}  # fmt: skip
+"""IEC 60751, table 1: °C → Ω, as printed."""
+
+OLD_US = rtd.CallendarVanDusen(3.9739e-3, -5.870e-7, -4.4e-12)
+"""α = 0.003916 /°C, as many boards offer it beside IEC 60751's."""
+
+
+def test_a_pt100_has_the_resistances_of_iec_60751() -> None:
+    celsius, printed = np.array(list(PT100.items())).T
+    np.testing.assert_allclose(rtd.resistance_ohm(celsius, 100), printed, rtol=0, atol=0.005 + 1e-9)
+    np.testing.assert_allclose(rtd.celsius(printed[1:], 100), celsius[1:], rtol=0, atol=0.018)  # 18.52 is rounded down
+
+
+def test_alpha_is_that_of_the_standard() -> None:
+    r0, r100 = rtd.resistance_ohm([0.0, 100.0], 100)
+    assert (r100 - r0) / (100 * r0) == pytest.approx(0.00385055, abs=1e-12)
+
+
+@given(st.floats(-200, 850), st.sampled_from([100.0, 500.0, 1000.0]), st.sampled_from([rtd.IEC_60751, OLD_US]))
+def test_the_temperature_of_a_resistance_is_the_one_that_made_it(
+    celsius: float, r0_ohm: float, curve: rtd.CallendarVanDusen
+) -> None:
+    ohm = rtd.resistance_ohm(celsius, r0_ohm, curve)
+    assert rtd.celsius(ohm, r0_ohm, curve) == pytest.approx(celsius, abs=1e-9)
+    assert rtd.status(ohm, r0_ohm, curve) == SensorStatus.OK
+
+
+def test_a_pt1000_is_ten_times_a_pt100() -> None:
+    assert rtd.celsius([1385.055, 602.558], 1000) == pytest.approx([100, -100], abs=0.002)
+
+
+def test_a_linear_resistor_needs_no_b_and_c() -> None:
+    assert rtd.celsius([139.0, 61.0], 100, rtd.CallendarVanDusen(3.9e-3, 0, 0)) == pytest.approx([100, -100], abs=1e-9)
+
+
+def test_outside_of_the_range_is_nan_with_the_status_that_says_why() -> None:
+    low, high = rtd.resistance_ohm([-200.0, 850.0], 100)
+    ohm = [-np.inf, 0.0, low - 1e-6, low, high, high + 1e-6, 1e9, np.inf, np.nan]
+    status = rtd.status(ohm, 100)
+    assert status.tolist() == [2, 2, 2, 0, 0, 3, 3, 3, 1]
+    celsius = rtd.celsius(ohm, 100)
+    assert (~np.isnan(celsius)).tolist() == (status == SensorStatus.OK).tolist()
+    assert not np.isnan(rtd.resistance_ohm(celsius[3:5], 100)).any()
+    assert np.isnan(rtd.resistance_ohm([-200.001, 850.001, np.nan], 100)).all()
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)])
+def test_the_shape_stays(shape: tuple[int, ...]) -> None:
+    ohm = rtd.resistance_ohm(np.full(shape, -40.0), 100)
+    celsius = rtd.celsius(ohm, 100)
+    volts = rtd.ohm_from_voltage(ohm, 1.0)
+    assert all(isinstance(array, np.ndarray) and array.shape == shape for array in (ohm, celsius, volts))
+    np.testing.assert_allclose(celsius, -40, atol=1e-9)
+
+
+def test_a_voltage_at_the_excitation_current_is_a_resistance() -> None:
+    assert rtd.ohm_from_voltage([0.1, 0.138505], 0.001) == pytest.approx([100, 138.505])
+    assert rtd.celsius(rtd.ohm_from_voltage(0.138505, 0.001), 100) == pytest.approx(100, abs=0.01)
+
+
+@pytest.mark.parametrize("current", [0.0, np.nan, np.inf])
+def test_a_current_that_cannot_be_is_refused(current: float) -> None:
+    with pytest.raises(ValueError, match=f"excitation_a is {current}"):
+        rtd.ohm_from_voltage(0.1, current)
+
+
+@pytest.mark.parametrize("r0_ohm", [0.0, -100.0, np.nan, np.inf])
+def test_a_resistance_at_0_celsius_that_cannot_be_is_refused(r0_ohm: float) -> None:
+    for convert in (rtd.resistance_ohm, rtd.celsius, rtd.status):
+        with pytest.raises(ValueError, match=f"r0_ohm is {r0_ohm}"):
+            convert(1.0, r0_ohm)
+
+
+@pytest.mark.parametrize("coefficients", [(0, 0, 0), (3.9083e-3, -5.775e-6, 0), (3.9e-3, 2e-5, 0), (np.nan, 0, 0)])
+def test_a_curve_that_does_not_rise_is_refused(coefficients: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="must rise"):
+        rtd.CallendarVanDusen(*coefficients)
