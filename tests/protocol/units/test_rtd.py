@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from dtolbus.records import SensorStatus
@@ -54,8 +54,14 @@ def test_outside_of_the_range_is_nan_with_the_status_that_says_why() -> None:
     assert status.tolist() == [2, 2, 2, 0, 0, 3, 3, 3, 1]
     celsius = rtd.celsius(ohm, 100)
     assert (~np.isnan(celsius)).tolist() == (status == SensorStatus.OK).tolist()
-    assert not np.isnan(rtd.resistance_ohm(celsius[3:5], 100)).any()
     assert np.isnan(rtd.resistance_ohm([-200.001, 850.001, np.nan], 100)).all()
+
+
+@given(st.floats(10, 2000))
+def test_the_limits_belong_to_the_range_there_and_back(r0_ohm: float) -> None:
+    celsius = rtd.celsius(rtd.resistance_ohm([-200.0, 850.0], r0_ohm), r0_ohm)
+    assert celsius.tolist() == pytest.approx([-200, 850], abs=1e-9)
+    assert not np.isnan(rtd.resistance_ohm(celsius, r0_ohm)).any()
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (5,), (2, 3)])
@@ -85,7 +91,19 @@ def test_a_resistance_at_0_celsius_that_cannot_be_is_refused(r0_ohm: float) -> N
             convert(1.0, r0_ohm)
 
 
-@pytest.mark.parametrize("coefficients", [(0, 0, 0), (3.9083e-3, -5.775e-6, 0), (3.9e-3, 2e-5, 0), (np.nan, 0, 0)])
-def test_a_curve_that_does_not_rise_is_refused(coefficients: tuple[float, float, float]) -> None:
-    with pytest.raises(ValueError, match="must rise"):
+@pytest.mark.parametrize(
+    "coefficients",
+    [(0, 0, 0), (-3.9e-3, 0, 0), (3.9083e-3, -5.775e-6, 0), (3.9e-3, 5e-6, 0), (3.9e-3, 0, 1e-10), (np.nan, 0, 0)],
+)
+def test_a_curve_that_platinum_cannot_have_is_refused(coefficients: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match="must stay between half and twice"):
         rtd.CallendarVanDusen(*coefficients)
+
+
+@given(st.floats(3e-3, 5e-3), st.floats(-1, 1), st.floats(-1, 1), st.floats(-200, 850))
+def test_every_curve_that_is_taken_is_inverted(a: float, b: float, c: float, celsius: float) -> None:
+    try:
+        curve = rtd.CallendarVanDusen(a, b * 3e-6, c * 5e-11)
+    except ValueError:
+        reject()
+    assert rtd.celsius(rtd.resistance_ohm(celsius, 100, curve), 100, curve) == pytest.approx(celsius, abs=1e-6)

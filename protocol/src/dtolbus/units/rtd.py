@@ -17,15 +17,12 @@ from dtolbus.units.scaling import derivative, horner
 LOWEST_CELSIUS: Final = -200.0
 HIGHEST_CELSIUS: Final = 850.0
 
-_SLACK = 1e-12
-"""Of R/R₀: less than 1e-9 °C; keeps rounding from turning a limit into NaN."""
-
 
 @dataclass(frozen=True, slots=True)
 class CallendarVanDusen:
     """The three coefficients of a platinum resistor, of its standard or of its calibration certificate.
 
-    Raises ValueError if the resistance would not rise from −200 to 850 °C.
+    Raises ValueError for a curve that platinum cannot have: its slope changes to less than half or more than twice.
     """
 
     a: float
@@ -36,11 +33,15 @@ class CallendarVanDusen:
     """1/°C⁴, used below 0 °C."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be inverted."""
-        slopes = horner(np.array([0.0, HIGHEST_CELSIUS]), derivative(self._above))
-        slope_cold = horner(np.array([LOWEST_CELSIUS]), derivative(self._below))
-        if not (np.all(slopes > 0) and np.all(slope_cold > 0)):
-            raise ValueError(f"{self}: the resistance must rise from {LOWEST_CELSIUS:g} to {HIGHEST_CELSIUS:g} °C")
+        """Refuse what the inverse does not converge for: a slip of the pen in most cases."""
+        hot = horner(np.array([HIGHEST_CELSIUS]), derivative(self._above))
+        cold = horner(np.array([LOWEST_CELSIUS]), derivative(self._below))
+        slopes = np.concatenate([cold, hot])
+        if not (self.a > 0 and np.all((slopes > self.a / 2) & (slopes < self.a * 2))):
+            raise ValueError(
+                f"{self}: dR/dt must stay between half and twice {self.a} from {LOWEST_CELSIUS:g} to "
+                f"{HIGHEST_CELSIUS:g} °C"
+            )
 
     @property
     def _above(self) -> tuple[float, ...]:
@@ -58,11 +59,10 @@ class CallendarVanDusen:
         """Return t of R/R₀; same shape, no limits.
 
         From 0 °C on the root of the quadratic, written so that B may be 0; below, Newton's method from the straight
-        line: it starts 9 °C off at most, and five steps leave less than 1e-9 °C.
+        line: with platinum it starts 9 °C off at most, and five steps leave less than 1e-9 °C.
         """
-        over = np.maximum(ratio, 1.0) - 1
-        above = 2 * over / (self.a + np.sqrt(self.a**2 + 4 * self.b * over))
-        below = (np.minimum(ratio, 1.0) - 1) / self.a
+        above = 2 * (ratio - 1) / (self.a + np.sqrt(self.a**2 + 4 * self.b * (ratio - 1)))
+        below = (ratio - 1) / self.a
         slope = derivative(self._below)
         for _ in range(5):
             below = below - (horner(below, self._below) - ratio) / horner(below, slope)
@@ -113,7 +113,7 @@ def ohm_from_voltage(voltage_v: ArrayLike, excitation_a: float) -> NDArray[np.fl
 def _limits_ohm(r0_ohm: float, curve: CallendarVanDusen) -> tuple[float, float]:
     _check_r0(r0_ohm)
     low, high = curve.ratio(np.array([LOWEST_CELSIUS, HIGHEST_CELSIUS]))
-    return float(low - _SLACK) * r0_ohm, float(high + _SLACK) * r0_ohm
+    return float(low) * r0_ohm, float(high) * r0_ohm
 
 
 def _check_r0(r0_ohm: float) -> None:
