@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, reject
+from hypothesis import example, given, reject
 from hypothesis import strategies as st
 
 from dtolbus.records import SensorStatus
@@ -57,6 +57,21 @@ def test_outside_of_the_range_is_nan_with_the_status_that_says_why() -> None:
     assert np.isnan(rtd.resistance_ohm([-200.001, 850.001, np.nan], 100)).all()
 
 
+@pytest.mark.parametrize(
+    "curve",
+    [
+        rtd.IEC_60751,
+        rtd.CallendarVanDusen(4.747e-3, -1.66e-7, 4.951e-11),  # rounds so at −200 °C
+        rtd.CallendarVanDusen(4.6949e-3, -4.47e-7, -2.711e-11),  # rounds so at 850 °C
+    ],
+)
+def test_a_temperature_a_breath_inside_of_a_limit_is_not_lost_by_rounding(curve: rtd.CallendarVanDusen) -> None:
+    celsius = np.concatenate([-200 + np.arange(60) * 2.9e-14, 850 - np.arange(60) * 1.14e-13])
+    ohm = rtd.resistance_ohm(celsius, 100, curve)
+    np.testing.assert_allclose(rtd.celsius(ohm, 100, curve), celsius, rtol=0, atol=1e-9)
+    assert not rtd.status(ohm, 100, curve).any()
+
+
 @given(st.floats(10, 2000))
 def test_the_limits_belong_to_the_range_there_and_back(r0_ohm: float) -> None:
     celsius = rtd.celsius(rtd.resistance_ohm([-200.0, 850.0], r0_ohm), r0_ohm)
@@ -93,17 +108,18 @@ def test_a_resistance_at_0_celsius_that_cannot_be_is_refused(r0_ohm: float) -> N
 
 @pytest.mark.parametrize(
     "coefficients",
-    [(0, 0, 0), (-3.9e-3, 0, 0), (3.9083e-3, -5.775e-6, 0), (3.9e-3, 5e-6, 0), (3.9e-3, 0, 1e-10), (np.nan, 0, 0)],
+    [(0, 0, 0), (-3.9e-3, 0, 0), (3.9083e-3, -5.775e-6, 0), (3.9e-3, 4e-6, 0), (3.9e-3, 0, 1e-10), (np.nan, 0, 0)],
 )
 def test_a_curve_that_platinum_cannot_have_is_refused(coefficients: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="must stay between half and twice"):
         rtd.CallendarVanDusen(*coefficients)
 
 
-@given(st.floats(3e-3, 5e-3), st.floats(-1, 1), st.floats(-1, 1), st.floats(-200, 850))
+@given(st.floats(3e-3, 5e-3), st.floats(-3e-6, 3e-6), st.floats(-5e-11, 5e-11), st.floats(-200, 850))
+@example(3.1795e-3, -8.5e-7, -5.973e-11, -200.0)  # the farthest from a straight line
 def test_every_curve_that_is_taken_is_inverted(a: float, b: float, c: float, celsius: float) -> None:
     try:
-        curve = rtd.CallendarVanDusen(a, b * 3e-6, c * 5e-11)
+        curve = rtd.CallendarVanDusen(a, b, c)
     except ValueError:
         reject()
-    assert rtd.celsius(rtd.resistance_ohm(celsius, 100, curve), 100, curve) == pytest.approx(celsius, abs=1e-6)
+    assert rtd.celsius(rtd.resistance_ohm(celsius, 100, curve), 100, curve) == pytest.approx(celsius, abs=1e-9)

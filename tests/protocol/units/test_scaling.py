@@ -33,6 +33,7 @@ def test_a_polynomial_keeps_nan_and_infinity() -> None:
     assert polynomial([np.nan, np.inf, -np.inf], [1, 2]).tolist() == pytest.approx(
         [np.nan, np.inf, -np.inf], nan_ok=True
     )
+    assert polynomial([1e200, np.inf], [0, 0, 1, 0]).tolist() == pytest.approx([np.inf, np.nan], nan_ok=True)
     assert polynomial([np.nan, 3.0], [7]).tolist() == pytest.approx([np.nan, 7], nan_ok=True)
 
 

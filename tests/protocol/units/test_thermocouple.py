@@ -60,6 +60,16 @@ def test_the_temperature_of_an_emf_is_the_one_that_made_it(kind: Kind, fraction:
 
 
 @each_kind
+def test_a_temperature_a_breath_inside_of_a_limit_is_not_lost_by_rounding(kind: Kind) -> None:
+    low, high = span(kind)
+    steps = np.arange(200) * 1e-14
+    celsius = np.concatenate([low + abs(low) * steps, high - high * steps])
+    emf = thermocouple.emf_mv(kind, celsius)
+    np.testing.assert_allclose(thermocouple.celsius(kind, emf), celsius, rtol=0, atol=1e-6)
+    assert not thermocouple.status(kind, emf).any()
+
+
+@each_kind
 def test_the_inverse_holds_on_a_dense_grid_of_the_whole_range(kind: Kind) -> None:
     celsius = np.linspace(*span(kind), 50_001)
     found = thermocouple.celsius(kind, thermocouple.emf_mv(kind, celsius))

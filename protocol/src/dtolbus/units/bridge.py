@@ -1,9 +1,10 @@
 """Strain from a Wheatstone bridge with one, two or four gauges.
 
-Source: NI-DAQmx Help, "Strain Gage Bridge Configurations" (quarter-bridge I and II, half-bridge I and II, full-bridge
-I, II and III); the same equations stand in Campbell Scientific's CRBasic Help, "StrainCalc", configurations 1 to 6.
-Each follows from the two voltage dividers without neglecting anything. Vr is (V_out / V_excitation) strained minus
-unstrained; as the sources wire it, Vr is negative where the strain is positive (tension).
+Source: Campbell Scientific, CR1000 manual, table "StrainCalc() Instruction Equations", configurations 1 to 6; the
+same are NI-DAQmx's quarter-bridge I and II, half-bridge I and II, full-bridge I, II and III (Measurement
+Fundamentals, "Strain Gage Bridge Configurations"). They follow from the two voltage dividers and are exact for a
+bridge that is balanced without strain. Vr is (V_out / V_excitation) strained minus unstrained; as the sources wire
+it, tension makes it negative.
 """
 
 import math

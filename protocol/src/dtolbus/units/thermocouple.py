@@ -13,6 +13,9 @@ from dtolbus.units.scaling import derivative, horner
 
 Array = NDArray[np.float64]
 
+_SLACK_MV = 1e-9
+"""Less than 1e-6 °C anywhere. An emf close to a limit may be rounded to beyond the limit's own."""
+
 
 def emf_mv(kind: Kind, celsius: ArrayLike) -> Array:
     """Return the emf at `celsius`, mV, the reference junction at 0 °C; of the same shape.
@@ -89,8 +92,8 @@ def _plan(kind: Kind) -> _Plan:
         inverse=inverse,
         reference_joints_mv=at(*(piece.high for piece in reference[:-1])),
         inverse_joints_mv=at(*(piece.high for piece in inverse[:-1])),
-        low_mv=at(inverse[0].low)[0],
-        high_mv=at(inverse[-1].high)[0],
+        low_mv=at(inverse[0].low)[0] - _SLACK_MV,
+        high_mv=at(inverse[-1].high)[0] + _SLACK_MV,
     )
 
 
