@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from dtolbus.errors import BoardError, CannotStartError
+from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import RunInfo
 from dtolbus_producer.boards import Board, board_class
 from dtolbus_producer.config import Config
@@ -14,7 +14,7 @@ from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_readings
-from dtolbus_producer.tasks import DeviceConfig, TaskConfig
+from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def acquire(config: Config, device_name: str, data_dir: Path, stop: threading.Ev
     A board that goes away is waited for; what follows are new runs.
 
     Raises:
-        UsageError: there is no such device.
+        UsageError: there is no such device, or the board cannot do what is asked of it.
         CannotStartError: no board, no journal, or no room for one.
         JournalError: the disk is full, or the journal has reached its quota.
         BoardError: the board did not come back.
@@ -95,6 +95,8 @@ class _Acquisition:
             return run_blocks(clocked, self._request(task, clocked.plan.rate_hz), halt)
         except BoardError as error:
             return Outcome("lost", 0, str(error))
+        except WrongKeyError as error:
+            raise UsageError(f"device {self._device.name!r}: {error}") from error
 
     @property
     def stop(self) -> threading.Event:

@@ -19,6 +19,8 @@ from dtolbus_producer.runid import new_run_id
 log = logging.getLogger(__name__)
 
 _READ_TIMEOUT_S = 0.1
+_DRAIN_S = 10.0
+"""How long a stopped board may go on giving what it had, s."""
 _MISSED_EVERY_S = 1.0
 
 
@@ -93,6 +95,15 @@ def _end_of(outcome: Outcome) -> RunEnd:
     return "interrupted" if outcome.end == "lost" else "ended"
 
 
+def _bracket_of_trigger(armed_ns: int, arrived_ns: int, samples: int, rate_hz: float) -> tuple[int, int]:
+    """Return a bracket of the first sample of a triggered run, told by its first buffer.
+
+    Its middle is where that sample was if the callback was not late.
+    """
+    first_ns = max(arrived_ns - round(samples * 1e9 / rate_hz), armed_ns)
+    return armed_ns, 2 * first_ns - armed_ns
+
+
 def _run_info(plan: TaskPlan, request: RunRequest, started_mono_ns: int, offset_ns: int) -> RunInfo:
     return RunInfo(
         run_id=new_run_id(),
@@ -127,21 +138,23 @@ class _ClockedRun:
     def __init__(self, plan: TaskPlan, request: RunRequest, bracket_ns: tuple[int, int]) -> None:
         self._offset_ns = utc_offset_ns()
         self._info = _run_info(plan, request, sum(bracket_ns) // 2, self._offset_ns)
-        self._fit = ClockFit(plan.rate_hz, bracket_ns, self._offset_ns, keeps_time=plan.keeps_time)
-        self._can_wait = plan.can_wait
+        self._plan = plan
+        self._armed_ns = bracket_ns[0]
+        self._fit = self._fit_from(bracket_ns)
         self._next = 0
         self.intake = _intake(self._info, self._offset_ns, plan, request)
 
     def follow(self, source: BlockSource, halt: threading.Event) -> Outcome:
-        """Read the source to its end."""
+        """Read the source to its end; once `halt` is set stop it, and read what it had delivered."""
         asked = self._info.samples_asked
-        while not halt.is_set():
-            try:
-                found = source.read(_READ_TIMEOUT_S)
-            except BoardError as error:
-                found = Fault("sdk_error", str(error), fatal=True)
+        stopped_ns: int | None = None
+        while stopped_ns is None or time.perf_counter_ns() - stopped_ns < _DRAIN_S * 1e9:
+            if halt.is_set() and stopped_ns is None:
+                source.stop()
+                stopped_ns = time.perf_counter_ns()
+            found = _read(source)
             if found is End.END:
-                return Outcome("done", self._next)
+                return Outcome("done" if stopped_ns is None else "halted", self._next)
             if isinstance(found, Fault):
                 self._take_fault(found)
                 if found.fatal:
@@ -150,7 +163,11 @@ class _ClockedRun:
                 self._take(found)
             if asked is not None and self._next >= asked:
                 return Outcome("done", self._next)
+        log.warning("board does not stop", extra={"run": self._info.run_id, "after_s": _DRAIN_S})
         return Outcome("halted", self._next)
+
+    def _fit_from(self, bracket_ns: tuple[int, int]) -> ClockFit:
+        return ClockFit(self._plan.rate_hz, bracket_ns, self._offset_ns, keeps_time=self._plan.keeps_time)
 
     def _within_asked(self, count: int) -> int:
         asked = self._info.samples_asked
@@ -165,6 +182,9 @@ class _ClockedRun:
         info, first = self._info, self._next
         delivered = buffer.codes.shape[1]
         count = self._within_asked(delivered)
+        if self._plan.is_triggered and first == 0:
+            trigger = _bracket_of_trigger(self._armed_ns, buffer.arrived_mono_ns, delivered, self._plan.rate_hz)
+            self._fit = self._fit_from(trigger)
         self._fit.anchor(first + delivered, buffer.arrived_mono_ns)
         t_mono_ns, clock = self._fit.stamp(first, count)
         self._next = first + count
@@ -182,10 +202,17 @@ class _ClockedRun:
                 sensor_status={name: status[:count] for name, status in buffer.sensor_status.items()},
             )
 
-        if self._can_wait:
+        if self._plan.can_wait:
             self.intake.put(make)
         else:
             self.intake.offer(make, first, count)
+
+
+def _read(source: BlockSource) -> Buffer | Fault | End | None:
+    try:
+        return source.read(_READ_TIMEOUT_S)
+    except BoardError as error:
+        return Fault("sdk_error", str(error), fatal=True)
 
 
 class _PolledRun:

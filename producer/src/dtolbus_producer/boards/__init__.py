@@ -8,21 +8,26 @@ import enum
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dtolbus.errors import BoardError
+from dtolbus.errors import CannotStartError
 from dtolbus.records import Channel, Codes
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
 BOARDS = {
     "sim": "dtolbus_producer.boards.sim:SimBoard",
     "playback": "dtolbus_producer.boards.playback:PlaybackBoard",
+    "dtollib": "dtolbus_producer.boards.dt:DtBoard",
 }
 """Board kinds, and where each is; imported only when it is used."""
+
+ENTRY_POINTS = "dtolbus.boards"
+"""The entry point group of other packages' boards: the name of a kind, and its class."""
 
 
 class Buffer(NamedTuple):
@@ -31,7 +36,7 @@ class Buffer(NamedTuple):
     codes: Codes
     """Shape (channels, samples); the acquisition keeps it: it must not change any more."""
     asked_mono_ns: int
-    """Monotonic instant when the producer began to wait for it, ns."""
+    """Monotonic instant when the producer began to wait for it, ns; not after its arrival."""
     arrived_mono_ns: int
     """Monotonic instant of the board's callback, ns: never before the last sample's period is over."""
     sensor_status: Mapping[str, NDArray[np.int64]] = {}  # a NamedTuple's default, never written
@@ -78,6 +83,8 @@ class TaskPlan:
     """The board can be kept waiting, and loses nothing (a recording)."""
     keeps_time: bool = True
     """Buffers come when their samples were taken, so that the clock can be fitted; else the nominal rate holds."""
+    is_triggered: bool = False
+    """`start` only arms the task: the first sample comes with a trigger, at any time later."""
     meta: dict[str, Any] = field(default_factory=dict)
     """What the board adds to the run's metadata."""
 
@@ -88,13 +95,19 @@ class BlockSource(Protocol):
     plan: TaskPlan
 
     def start(self) -> None:
-        """Start the clock. The first sample is taken between the call and its return. Raises BoardError."""
+        """Start the clock. Raises BoardError.
+
+        The first sample is taken between the call and its return, unless the plan says that it waits for a trigger.
+        """
 
     def read(self, timeout_s: float) -> Buffer | Fault | End | None:
-        """Return the next buffer or fault; None where none came in time. Raises BoardError (then the task is over)."""
+        """Return the next buffer or fault; None where none came in time. Raises BoardError (then the task is over).
+
+        Once the task was stopped, what the board had delivered by then comes, and after it End, without waiting.
+        """
 
     def stop(self) -> None:
-        """Stop the clock. Never raises."""
+        """Stop the clock, however much was not read yet. Never raises; does nothing when it is stopped."""
 
 
 class PolledSource(Protocol):
@@ -119,25 +132,48 @@ class Board(Protocol):
         """Raise WrongKeyError where the board can never do what is asked. Does not touch the hardware."""
 
     def open(self) -> None:
-        """Take the hardware. Raises BoardError where it is not there or taken."""
+        """Take the hardware. Raises BoardError where it is not there or taken; it is opened again after a loss.
+
+        Raises CannotStartError where waiting for it cannot help: a package or a driver is missing.
+        """
 
     def close(self) -> None:
         """Release the hardware. Never raises; does nothing when it is closed."""
 
     def blocks(self, task: TaskConfig) -> BlockSource:
-        """Set a clocked task up. Raises BoardError."""
+        """Set a clocked task up. Raises BoardError, and WrongKeyError where this very board cannot do what is asked."""
 
     def readings(self, task: TaskConfig) -> PolledSource:
-        """Set a polled task up. Raises BoardError."""
+        """Set a polled task up. Raises BoardError, and WrongKeyError where this very board cannot do what is asked."""
 
 
 def board_class(kind: str) -> type[Board]:
-    """Return the class of a board kind. Raises WrongKeyError where there is none."""
-    place = BOARDS.get(kind)
+    """Return the class of a board kind, of this package or of another one's entry point.
+
+    Raises:
+        WrongKeyError: there is no such board.
+        CannotStartError: it is there, and cannot be loaded.
+    """
+    place, origin = BOARDS.get(kind), "dtolbus-producer"
     if place is None:
-        raise WrongKeyError("board", f"{kind!r} is no board; there are {', '.join(BOARDS)}")
-    module, _, name = place.partition(":")
+        others = entry_points(group=ENTRY_POINTS)
+        if kind not in others.names:
+            known = ", ".join([*BOARDS, *sorted(others.names)])
+            raise WrongKeyError("board", f"{kind!r} is no board; there are {known}")
+        place, origin = others[kind].value, _distribution(others[kind])
     try:
-        return cast(type[Board], getattr(importlib.import_module(module), name))
-    except ImportError as error:
-        raise BoardError(f"the board {kind!r} cannot be loaded: {error}") from error
+        module, _, name = place.partition(":")
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # another package's code: whatever it raises
+        raise CannotStartError(f"the board {kind!r} of {origin} ({place}) cannot be loaded: {error!r}") from error
+    lacking = [
+        part for part in ("options_type", "check", "open", "close", "blocks", "readings") if not hasattr(found, part)
+    ]
+    if lacking:
+        raise CannotStartError(f"the board {kind!r} of {origin} ({place}) is none: it lacks {', '.join(lacking)}")
+    board: type[Board] = found
+    return board
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "an unknown package"

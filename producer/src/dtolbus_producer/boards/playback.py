@@ -98,6 +98,7 @@ class PlaybackBlocks:
 
     def stop(self) -> None:
         """Let go of the file."""
+        self._ready = None
         self._pieces.close()  # type: ignore[attr-defined]  # a generator
 
     def read(self, timeout_s: float) -> Buffer | Fault | End | None:

@@ -133,6 +133,7 @@ class SimBlocks:
         self._next = 0
         self._buffers = 0
         self._due_ns = 0
+        self._is_stopped = False
         self._ready: np.ndarray[tuple[int, ...], np.dtype[np.uint16]] | None = None
         self._overrun_at = None if options.overrun_at_s is None else round(options.overrun_at_s * rate_hz)
 
@@ -141,10 +142,13 @@ class SimBlocks:
         self.started_mono_ns = time.perf_counter_ns()
 
     def stop(self) -> None:
-        """Stop the clock."""
+        """Stop the clock: whatever is not due yet never comes."""
+        self._is_stopped = True
 
     def read(self, timeout_s: float) -> Buffer | Fault | End | None:
         """Return the next buffer once its callback is due."""
+        if self._is_stopped:
+            return End.END
         asked_ns = time.perf_counter_ns()
         if self._ready is None:
             fault = self._fault()

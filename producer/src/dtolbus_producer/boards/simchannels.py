@@ -1,13 +1,13 @@
 """What the inputs of a simulated DT9806 can do, and their calibration. Pure."""
 
-import math
-
 from dtolbus.records import Channel
-from dtolbus_producer.boards.simsignal import CODES, FULL_SCALE_V
+from dtolbus_producer.boards.calibration import Scaling, check_unit, gain_for, voltage_channel
+from dtolbus_producer.boards.simsignal import FULL_SCALE_V
 from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
 
 INPUTS = 16
 GAINS = (1.0, 2.0, 4.0, 8.0)
+SCALING = Scaling(-FULL_SCALE_V, FULL_SCALE_V, 16, "offset_binary")
 
 _CLOCK_HZ = 24_000_000
 
@@ -27,21 +27,8 @@ def read_back_rate_hz(task: TaskConfig) -> float:
 
 def volts_channel(channel: ChannelConfig) -> Channel:
     """Return a voltage input with its calibration, in V or in the unit that `sensitivity_v` gives."""
-    gain = _gain(channel)
-    per_unit = channel.sensitivity_v or 1.0
-    limit_v = FULL_SCALE_V / gain
-    return Channel(
-        name=channel.name,
-        unit=channel.unit or "V",
-        scale=2 * limit_v / CODES / per_unit,
-        offset=-limit_v / per_unit,
-        range=(-limit_v, limit_v),
-        gain=gain,
-        encoding="offset_binary",
-        resolution_bits=16,
-        physical=channel.physical,
-        sensor=channel.sensor,
-    )
+    gain = channel.gain or 1.0 if channel.range is None else gain_for(channel.range, FULL_SCALE_V, GAINS)
+    return voltage_channel(channel, SCALING, gain)
 
 
 def thermocouple_channel(channel: ChannelConfig) -> Channel:
@@ -55,25 +42,14 @@ def thermocouple_channel(channel: ChannelConfig) -> Channel:
     )
 
 
-def _gain(channel: ChannelConfig) -> float:
-    if channel.range is None:
-        return channel.gain or 1.0
-    return max(gain for gain in GAINS if gain == 1.0 or FULL_SCALE_V / gain >= channel.range)
-
-
 def check_channel(key: str, channel: ChannelConfig, task: TaskConfig) -> None:
     """Raise WrongKeyError where a DT9806 has no such input, gain or range."""
     if not 0 <= (channel.physical or 0) < INPUTS:
         raise WrongKeyError(f"{key}.physical", f"{channel.physical}: a DT9806 has the inputs 0 to {INPUTS - 1}")
-    if channel.gain is not None and channel.range is not None:
-        raise WrongKeyError(f"{key}.gain", "give the gain or the range, not both")
+    check_unit(key, channel)
     if channel.gain is not None and channel.gain not in GAINS:
         raise WrongKeyError(f"{key}.gain", f"{channel.gain:g}: the gains of a DT9806 are 1, 2, 4, 8")
     if channel.range is not None and not 0 < channel.range <= FULL_SCALE_V:
         raise WrongKeyError(f"{key}.range", f"{channel.range:g} V: the ranges of a DT9806 are 10, 5, 2.5, 1.25 V")
     if channel.thermocouple and task.kind == "blocks":
         raise WrongKeyError(f"{key}.thermocouple", "the simulated board reads thermocouples in polled tasks only")
-    if channel.unit not in (None, "V") and channel.sensitivity_v is None and channel.thermocouple is None:
-        raise WrongKeyError(f"{key}.unit", f"{channel.unit!r} from volts: give sensitivity_v, the volts for one unit")
-    if channel.sensitivity_v is not None and not (channel.sensitivity_v and math.isfinite(channel.sensitivity_v)):
-        raise WrongKeyError(f"{key}.sensitivity_v", f"{channel.sensitivity_v}: give the volts for one unit, not 0")

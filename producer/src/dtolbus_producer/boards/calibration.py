@@ -1,0 +1,63 @@
+"""From the code of an analogue input to volts, or to what a sensor of known sensitivity makes them. Pure."""
+
+import math
+from typing import Literal, NamedTuple
+
+from dtolbus.records import Channel
+from dtolbus_producer.tasks import ChannelConfig, WrongKeyError
+
+
+class Scaling(NamedTuple):
+    """How a converter's codes stand for volts, at gain 1."""
+
+    lowest_v: float
+    highest_v: float
+    bits: int
+    encoding: Literal["offset_binary", "twos_complement"]
+
+    @property
+    def dtype(self) -> str:
+        """NumPy name of the codes' type: as wide as they need, never wider."""
+        if self.bits > 16:
+            return "int32"
+        return "uint16" if self.encoding == "offset_binary" else "int16"
+
+
+def voltage_channel(channel: ChannelConfig, scaling: Scaling, gain: float, *, offset_ns: int = 0) -> Channel:
+    """Return a voltage input with its calibration, in V or in the unit that `sensitivity_v` gives.
+
+    The lowest code stands for the lowest voltage, the code after the highest one for the highest: code 0 of an offset
+    binary converter is `lowest_v`, code 0 of a two's complement one is the middle.
+    """
+    lowest_v, highest_v = scaling.lowest_v / gain, scaling.highest_v / gain
+    per_unit = channel.sensitivity_v or 1.0
+    at_zero_v = lowest_v if scaling.encoding == "offset_binary" else (lowest_v + highest_v) / 2
+    kind = f"thermocouple {channel.thermocouple}" if channel.thermocouple else None
+    return Channel(
+        name=channel.name,
+        unit=channel.unit or "V",
+        scale=(highest_v - lowest_v) / 2**scaling.bits / per_unit,
+        offset=at_zero_v / per_unit,
+        range=(lowest_v, highest_v),
+        gain=gain,
+        encoding=scaling.encoding,
+        resolution_bits=scaling.bits,
+        physical=channel.physical,
+        sensor=", ".join(part for part in (kind, channel.sensor) if part) or None,
+        offset_ns=offset_ns,
+    )
+
+
+def gain_for(range_v: float, full_scale_v: float, gains: tuple[float, ...]) -> float:
+    """Return the highest of the gains at which ±`range_v` still fits; the lowest where none does."""
+    return max((gain for gain in gains if full_scale_v / gain >= range_v), default=min(gains, default=1.0))
+
+
+def check_unit(key: str, channel: ChannelConfig) -> None:
+    """Raise WrongKeyError where gain, range, unit and sensitivity contradict each other; `key` is its path."""
+    if channel.gain is not None and channel.range is not None:
+        raise WrongKeyError(f"{key}.gain", "give the gain or the range, not both")
+    if channel.unit not in (None, "V") and channel.sensitivity_v is None and channel.thermocouple is None:
+        raise WrongKeyError(f"{key}.unit", f"{channel.unit!r} from volts: give sensitivity_v, the volts for one unit")
+    if channel.sensitivity_v is not None and not (channel.sensitivity_v and math.isfinite(channel.sensitivity_v)):
+        raise WrongKeyError(f"{key}.sensitivity_v", f"{channel.sensitivity_v}: give the volts for one unit, not 0")
