@@ -1,0 +1,118 @@
+"""A Data Translation board to test with: dtollib's fake of a DT9806, and what the driver and the clock would do to it."""
+
+import threading
+import time
+
+import numpy as np
+from dtollib.capi import constants
+from dtollib.tasks import SdkEventKind
+from dtollib.testing import make_fake_backend
+
+from dtolbus_producer.boards.simsignal import simulated_codes
+
+RATE_HZ = 10_000.0
+PATIENCE_S = 20.0
+
+
+def codes_of(physical, first, count):
+    """The codes that input `physical` gives in every run, shape (count,), uint16."""
+    return simulated_codes(0, physical, first, count, rate_hz=RATE_HZ)
+
+
+class Bench:
+    """Fills the buffers of each run of the fake board as its clock would, and does to it what `fault` says, once.
+
+    `hold` keeps the clock from ticking until it is set: a trigger.
+    """
+
+    def __init__(self, fault="", *, codes=codes_of):
+        self.backend = make_fake_backend(include_dt9806=True)
+        self.hold = threading.Event()
+        self.hold.set()
+        self.delivered = 0
+        """Samples of each channel given to the board in the newest run."""
+        self.is_starved = threading.Event()
+        self._fault = fault
+        self._codes = codes
+        self._away = 0
+        self._over = threading.Event()
+        self._players = []
+        self._real = {name: getattr(self.backend, name) for name in ("start", "stop", "abort", "enum_boards")}
+        for name in self._real:
+            setattr(self.backend, name, getattr(self, f"_{name}"))
+
+    @property
+    def operations(self):
+        return [name for name, _ in self.backend.operations]
+
+    def _start(self, hdass):
+        self._real["start"](hdass)
+        if hdass in self.backend._channel_lists:
+            self._over = threading.Event()
+            player = threading.Thread(target=self._play, args=(hdass, self._over, time.perf_counter_ns()), daemon=True)
+            self._players.append(player)
+            player.start()
+
+    def _stop(self, hdass):
+        self._end()
+        self._real["stop"](hdass)
+
+    def _abort(self, hdass):
+        self._end()
+        self._real["abort"](hdass)
+
+    def _end(self):
+        self._over.set()
+        for player in self._players:
+            player.join(PATIENCE_S)
+
+    def _enum_boards(self):
+        self._away -= 1
+        return [] if self._away >= 0 else self._real["enum_boards"]()
+
+    def _play(self, hdass, over, started_ns):
+        channels = self.backend._channel_lists[hdass]
+        rate_hz = self.backend._clock_rate_hz[hdass] / len(channels)
+        size = self.backend._hbuf_payload[self.backend._ready_queue[hdass][0]].size // len(channels)
+        self.delivered = number = 0
+        while not self.hold.is_set() and not over.is_set():
+            self.hold.wait(0.01)
+            started_ns = time.perf_counter_ns()
+        while not over.is_set():
+            count = 37 if self._fault == "short" and number % 3 == 2 else size
+            due_ns = started_ns + (self.delivered + count) * 1e9 / rate_hz
+            if over.wait(max(due_ns - time.perf_counter_ns(), 0) / 1e9):
+                return
+            rows = [self._codes(physical, self.delivered, count) for physical in channels]
+            flat = np.stack(rows).T.reshape(-1).view(np.int16 if rows[0].dtype.itemsize == 2 else np.int32)
+            if self.backend.fire_buffer_done(hdass, fill=flat) is None:
+                self.is_starved.set()
+                self.fire(hdass, SdkEventKind.QUEUE_DONE)
+                return
+            self.delivered += count
+            number += 1
+            if number == 4 and self._happens(hdass):
+                return
+
+    def _happens(self, hdass):
+        """Do what the fault is; say whether it stops the clock."""
+        fault, self._fault = self._fault, self._fault if self._fault == "short" else ""
+        if fault == "error":
+            self.fire(hdass, SdkEventKind.TRIGGER_ERROR)
+        elif fault == "overrun":
+            self.fire(hdass, SdkEventKind.OVERRUN_ERROR)
+            return True
+        elif fault == "reused":
+            self.fire(hdass, SdkEventKind.BUFFER_REUSED)
+        elif fault == "loss":
+            self._away = 2
+            self.backend._notify_callbacks[hdass](constants.OLDA_WM_DEVICE_REMOVAL, 0, 0)
+            return True
+        elif fault in ("stopped", "gone"):
+            self._away = 3 if fault == "gone" else 0
+            self.fire(hdass, SdkEventKind.QUEUE_STOPPED)
+            return True
+        return fault == "silence"
+
+    def fire(self, hdass, kind):
+        self.backend.fire_event(hdass, kind)

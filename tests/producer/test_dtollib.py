@@ -1,0 +1,584 @@
+"""The Data Translation board, on dtollib's fake of a DT9806 (Python 3.13 or newer)."""
+
+import math
+import threading
+import time
+
+import msgspec
+import numpy as np
+import pytest
+from tests.producer.acquired import acquire_all, blocks_of, events_of, readings_of, records_of
+
+from dtolbus.errors import CannotStartError, UsageError
+from dtolbus_producer.boards import Buffer, End, Fault, dtblocks, dtdriver
+from dtolbus_producer.boards.dt import DtBoard
+from dtolbus_producer.boards.dtchannels import buffer_count, options_of
+from dtolbus_producer.boards.testing import BLOCK, RATE_HZ, BoardConformance
+from dtolbus_producer.config import config_from
+from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig
+
+pytest.importorskip("dtollib", reason="dtollib is not installed: it needs Python 3.13 or newer")
+from tests.producer.dtbench import PATIENCE_S, Bench, codes_of
+
+TWO = (ChannelConfig("a", physical=1), ChannelConfig("b", physical=5))
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    return bench_of(monkeypatch)
+
+
+def bench_of(monkeypatch, fault="", **settings):
+    made = Bench(fault, **settings)
+    monkeypatch.setattr(dtdriver, "new_driver", lambda: made.backend)
+    return made
+
+
+def device_of(*, board="dtollib", options=None, channels=TWO, **task):
+    task = TaskConfig("t", **{"rate_hz": RATE_HZ, "block_samples": BLOCK, "channels": channels, **task})
+    return DeviceConfig("dev", board, options or {}, (task,))
+
+
+def config_of(device, **rest):
+    return config_from({"device": [msgspec.to_builtins(device)], **rest})
+
+
+def opened(device):
+    DtBoard.check(device)
+    board = DtBoard(device)
+    board.open()
+    return board
+
+
+def started(device):
+    board = opened(device)
+    source = board.blocks(device.tasks[0])
+    source.start()
+    return board, source
+
+
+def values_of(found):
+    return np.concatenate([block.data for block in found], axis=1)
+
+
+def codes_in(found):
+    return np.concatenate([block.raw_codes for block in found], axis=1)
+
+
+def expected(count, *, inputs=(1, 5)):
+    return np.stack([codes_of(physical, 0, count) for physical in inputs])
+
+
+class TestConformance(BoardConformance):
+    faults = frozenset({"short", "error", "overrun", "loss"})
+    calibrated = ((32768, 0.0), (34406, 0.5), (49152, 5.0), (0, -10.0))
+
+    @pytest.fixture(autouse=True)
+    def _bench(self, monkeypatch):
+        self.monkeypatch = monkeypatch
+        bench_of(monkeypatch)
+
+    def device(self, place, fault="", **task):
+        if fault:
+            bench_of(self.monkeypatch, fault)
+        return device_of(**task)
+
+    def expected(self, channel, first, count):
+        return codes_of(channel.physical, first, count)
+
+    def polled(self, place):
+        return device_of(kind="readings", rate_hz=100.0, block_samples=None)
+
+
+# ---- codes and volts ----
+
+
+def test_a_whole_acquisition_has_the_codes_the_volts_and_the_true_rate(bench, tmp_path):
+    (run,) = acquire_all(config_of(device_of(samples=1000), run={"operator": "Ada"}), tmp_path)
+    blocks = blocks_of(run)
+    np.testing.assert_array_equal(codes_in(blocks), expected(1000))
+    np.testing.assert_array_equal(values_of(blocks), expected(1000) * (20 / 65536) - 10)
+    assert blocks[0].raw_codes.dtype == np.uint16
+    assert [block.block_index for block in blocks] == list(range(10))
+    assert [block.first_sample_index for block in blocks] == list(range(0, 1000, BLOCK))
+    assert not events_of(run)
+    assert (run.info.rate_hz, run.info.dtype, run.info.board) == (RATE_HZ, "uint16", "DT9806(00)")
+    assert run.info.meta == {"operator": "Ada"}
+    segments = sum(path.stat().st_size for path in run.path.glob("*.dt-raw"))
+    assert segments < 1000 * 2 * 2 + 20_000  # two bytes a code
+
+
+def constant(volts_by_input):
+    return lambda physical, first, count: np.full(count, volts_by_input[physical], dtype=np.uint16)
+
+
+def test_0_and_half_and_5_and_minus_10_volts(monkeypatch, tmp_path):
+    codes = {n: min(round((volts + 10) / 20 * 65536), 65535) for n, volts in enumerate((0.0, 0.5, 5.0, -10.0))}
+    bench_of(monkeypatch, codes=constant(codes))
+    channels = tuple(ChannelConfig(f"v{n}", physical=n) for n in range(4))
+    (run,) = acquire_all(config_of(device_of(channels=channels, samples=BLOCK)), tmp_path)
+    (block,) = blocks_of(run)
+    assert block.data[:, 0] == pytest.approx([0.0, 0.5, 5.0, -10.0], abs=20 / 65536 / 2)
+    assert block.raw_codes[:, 0].tolist() == [32768, 34406, 49152, 0]
+
+
+def test_gain_range_and_sensitivity_are_in_the_calibration(bench, monkeypatch):
+    capabilities = bench.backend.boards[0].subsystems[0].capabilities
+    with_gains = {name: getattr(capabilities, name) for name in capabilities.__slots__} | {
+        "gains": (1.0, 10.0, 100.0, 500.0),
+        "ranges": ((10.0, -10.0),),
+    }
+    bench.backend.boards[0].subsystems[0].capabilities = type(capabilities)(**with_gains)
+    channels = (
+        ChannelConfig("gain", physical=0, gain=10.0),
+        ChannelConfig("range", physical=1, range=0.15),
+        ChannelConfig("g", physical=2, unit="g", sensitivity_v=0.1),
+    )
+    device = device_of(channels=channels)
+    board = opened(device)
+    plan = board.blocks(device.tasks[0]).plan
+    board.close()
+    assert [channel.gain for channel in plan.channels] == [10.0, 10.0, 1.0]
+    assert plan.channels[0].range == (-1.0, 1.0)
+    assert 49152 * plan.channels[0].scale + plan.channels[0].offset == pytest.approx(0.5)
+    assert 49152 * plan.channels[2].scale + plan.channels[2].offset == pytest.approx(50.0)
+
+    with pytest.raises(UsageError, match=r"device 'dev': task\[0\].channels\[0\].gain: 3: .* are 1, 10, 100, 500"):
+        acquire_all(config_of(device_of(channels=(ChannelConfig("a", gain=3.0),))), tmp_path_of(monkeypatch))
+
+
+def tmp_path_of(monkeypatch):
+    import tempfile
+    from pathlib import Path
+
+    return Path(tempfile.mkdtemp(prefix="dtolbus-test-"))
+
+
+@pytest.mark.parametrize(
+    ("scaling", "dtype", "codes", "volts"),
+    [
+        ((-10.0, 10.0, 16, True), "int16", [0, 1638, 16384, -32768], [0.0, 0.5, 5.0, -10.0]),
+        ((-10.0, 10.0, 16, False), "uint16", [32768, 34406, 49152, 0], [0.0, 0.5, 5.0, -10.0]),
+        ((-10.0, 10.0, 12, False), "uint16", [2048, 2150, 3072, 0], [0.0, 0.5, 5.0, -10.0]),
+        ((0.0, 10.0, 16, False), "uint16", [0, 3277, 32768, 65535], [0.0, 0.5, 5.0, 10.0]),
+        ((-10.0, 10.0, 24, True), "int32", [0, 419430, 4194304, -8388608], [0.0, 0.5, 5.0, -10.0]),
+    ],
+)
+def test_codes_of_every_encoding_keep_their_type(monkeypatch, tmp_path, scaling, dtype, codes, volts):
+    table = np.array(codes, dtype=dtype)
+    bench = bench_of(monkeypatch, codes=lambda physical, first, count: table[np.arange(first, first + count) % 4])
+    monkeypatch.setattr(bench.backend, "get_scaling", lambda hdass: scaling)
+    (run,) = acquire_all(config_of(device_of(samples=BLOCK)), tmp_path)
+    (block,) = blocks_of(run)
+    assert str(block.raw_codes.dtype) == dtype
+    assert block.raw_codes[0, :4].tolist() == codes
+    assert block.data[0, :4] == pytest.approx(volts, abs=20 / 2 ** scaling[2])
+
+
+# ---- what the driver is asked for ----
+
+
+def test_inputs_are_taken_one_after_another_and_the_clock_is_shared(bench):
+    device = device_of(rate_hz=1000.0)
+    board = opened(device)
+    plan = board.blocks(device.tasks[0]).plan
+    board.close()
+    ((_, clock),) = [payload[:2] for name, payload in bench.backend.operations if name == "set_clock"]
+    assert clock == 2000.0
+    assert plan.rate_hz == 1000.0
+    assert [channel.offset_ns for channel in plan.channels] == [0, 500_000]
+
+
+def test_the_rate_is_the_one_read_back(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.backend, "get_clock_frequency", lambda hdass: 19_999.5)
+    (run,) = acquire_all(config_of(device_of(samples=BLOCK)), tmp_path)
+    assert run.info.rate_hz == 9_999.75
+    assert blocks_of(run)[0].sample_rate_hz == 9_999.75
+
+
+def test_a_thermocouple_brings_its_cold_junction(bench, tmp_path):
+    channels = (ChannelConfig("oven", physical=3, thermocouple="R", gain=1.0),)
+    device = device_of(channels=channels, options={"wiring": "differential"}, samples=BLOCK)
+    (run,) = acquire_all(config_of(device), tmp_path)
+    assert [(channel.name, channel.physical) for channel in run.info.channels] == [("oven", 3), ("cold_junction", 0)]
+    assert [channel.sensor for channel in run.info.channels] == ["thermocouple R", "cold junction"]
+    assert {channel.unit for channel in run.info.channels} == {"V"}
+    np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(BLOCK, inputs=(3, 0)))
+
+
+def test_the_cold_junction_keeps_the_name_that_the_task_gives_it(bench):
+    channels = (ChannelConfig("cj", physical=0), ChannelConfig("oven", physical=3, thermocouple="K"))
+    device = device_of(channels=channels, options={"wiring": "differential"})
+    board = opened(device)
+    assert [channel.name for channel in board.blocks(device.tasks[0]).plan.channels] == ["cj", "oven"]
+    board.close()
+
+
+def test_an_external_clock_is_divided_and_its_rate_is_the_one_given(bench):
+    device = device_of(rate_hz=1000.0, options={"clock": "external", "external_divider": 4})
+    board = opened(device)
+    assert board.blocks(device.tasks[0]).plan.rate_hz == 1000.0
+    board.close()
+    ((_, rate_hz, _, divider),) = [payload for name, payload in bench.backend.operations if name == "set_clock"]
+    assert (rate_hz, divider) == (8000.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "more"),
+    [
+        ({}, "OL_TRG_SOFT", (None, None)),
+        ({"trigger": "external"}, "OL_TRG_EXTERN", (None, None)),
+        ({"trigger": "rising", "threshold_input": 1, "threshold_v": 2.5}, "OL_TRG_THRESHPOS", (1, 2.5)),
+        ({"trigger": "falling", "threshold_input": 1, "threshold_v": -2.5}, "OL_TRG_THRESHNEG", (1, -2.5)),
+    ],
+)
+def test_the_trigger_is_the_one_asked_for(bench, options, kind, more):
+    from dtollib.capi import constants
+
+    device = device_of(options=options)
+    board = opened(device)
+    plan = board.blocks(device.tasks[0]).plan
+    board.close()
+    ((_, given, *threshold),) = [payload for name, payload in bench.backend.operations if name == "set_trigger"]
+    assert (given, tuple(threshold)) == (getattr(constants, kind), more)
+    assert plan.is_triggered == bool(options)
+
+
+def test_a_trigger_that_comes_late_is_waited_for_and_dates_the_first_sample(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(dtblocks, "_SILENT_S", 0.05)
+    bench.hold.clear()
+    triggered_ns = []
+
+    def trigger():
+        triggered_ns.append(time.perf_counter_ns())
+        bench.hold.set()
+
+    threading.Timer(0.4, trigger).start()
+    (run,) = acquire_all(config_of(device_of(options={"trigger": "external"}, samples=500)), tmp_path)
+    blocks = blocks_of(run)
+    np.testing.assert_array_equal(codes_in(blocks), expected(500))
+    assert not events_of(run)
+    assert blocks[0].t_mono_ns > triggered_ns[0] - 1_000_000
+
+
+def test_a_stop_before_the_trigger_does_not_wait_for_it(bench):
+    bench.hold.clear()
+    board, source = started(device_of(options={"trigger": "external"}))
+    assert source.read(0.0) is None
+    source.stop()
+    assert source.read(PATIENCE_S) is End.END
+    board.close()
+    assert "abort" in bench.operations
+    assert "stop" not in bench.operations
+
+
+def test_the_buffers_hold_two_seconds_or_what_the_options_say():
+    assert buffer_count(options_of(device_of()), 0.01) == 200
+    assert buffer_count(options_of(device_of()), 0.5) == 8
+    assert buffer_count(options_of(device_of(options={"buffers": 5})), 0.01) == 5
+
+
+def test_a_board_is_found_by_its_name_or_is_the_first(bench, tmp_path):
+    from dtollib.testing import make_fake_dt9805
+
+    bench.backend.boards.append(make_fake_dt9805(name="DT9805(01)"))
+    for board, name in [("dtollib", "DT9806(00)"), ("dtollib:DT9805(01)", "DT9805(01)")]:
+        (run,) = acquire_all(config_of(device_of(board=board, samples=1)), tmp_path / name)
+        assert run.info.board == name
+    with pytest.raises(CannotStartError, match=r"no board 'DT1': there are DT9806\(00\), DT9805\(01\); connect"):
+        acquire_all(config_of(device_of(board="dtollib:DT1")), tmp_path)
+    bench.backend.boards.clear()
+    with pytest.raises(CannotStartError, match=r"'dev': no DT-Open Layers board is there"):
+        acquire_all(config_of(device_of()), tmp_path)
+
+
+def test_without_windows_the_message_says_what_is_needed(tmp_path):
+    with pytest.raises(CannotStartError, match=r"needs Windows and Data Translation's DataAcq SDK: .*Windows-only"):
+        acquire_all(config_of(device_of()), tmp_path)
+
+
+# ---- what goes wrong ----
+
+
+def kinds_of(run):
+    return [event.kind for event in events_of(run)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [
+        ("overrun", "overrun", "own memory overran"),
+        ("reused", "overrun", "wrote over a buffer"),
+        ("stopped", "overrun", "stopped by itself"),
+        ("loss", "device_lost", "unplugged"),
+        ("gone", "device_lost", "went away"),
+        ("silence", "device_lost", "nothing came for"),
+    ],
+)
+def test_what_ends_a_run_is_told_and_a_new_run_goes_on(monkeypatch, tmp_path, fault, kind, says):
+    monkeypatch.setattr(dtblocks, "_SILENT_S", 0.3)
+    bench_of(monkeypatch, fault)
+    first, second = acquire_all(config_of(device_of(samples=1000)), tmp_path)
+    (event,) = events_of(first)
+    assert (event.kind, event.sample_index, event.lost_samples) == (kind, 400, 0)
+    assert says in event.message
+    assert (first.status().state, second.status().state) == ("interrupted", "ended")
+    np.testing.assert_array_equal(codes_in(blocks_of(first)), expected(400))
+    np.testing.assert_array_equal(codes_in(blocks_of(second)), expected(600))
+
+
+def test_an_error_is_an_event_of_its_own_and_never_a_value(monkeypatch, tmp_path):
+    bench_of(monkeypatch, "error")
+    (run,) = acquire_all(config_of(device_of(samples=1000)), tmp_path)
+    assert [record.index for record in records_of(run)] == list(range(11))
+    assert kinds_of(run) == ["sdk_error"]
+    assert all(block.error is None and block.raw_codes is not None for block in blocks_of(run))
+    np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(1000))
+
+
+def test_a_driver_that_has_no_buffer_left_is_an_overrun_and_a_new_run_follows(bench, monkeypatch, tmp_path):
+    """Nothing may take the buffers for so long that the driver stops, and the run look complete."""
+    taken, stalled = bench.backend.get_buffer, [True]
+
+    def stall(hdass):
+        if stalled and bench.delivered >= 2 * BLOCK:
+            assert bench.is_starved.wait(PATIENCE_S)
+            stalled.clear()
+        return taken(hdass)
+
+    monkeypatch.setattr(bench.backend, "get_buffer", stall)
+    first, second = acquire_all(config_of(device_of(samples=2000, options={"buffers": 4})), tmp_path)
+    assert kinds_of(first) == ["overrun"]
+    assert "no buffer left" in events_of(first)[0].message
+    assert first.status().state == "interrupted"
+    over = blocks_of(first)[-1].end_sample_index
+    np.testing.assert_array_equal(codes_in(blocks_of(first)), expected(over))
+    np.testing.assert_array_equal(codes_in(blocks_of(second)), expected(2000 - over))
+
+
+def test_a_consumer_that_stalls_does_not_keep_the_driver_waiting(bench):
+    """Many more buffers than the driver has are taken while nobody reads: none is dropped, the driver never starves."""
+    board, source = started(device_of(options={"buffers": 3}))
+    assert wait_until(lambda: bench.delivered >= 40 * BLOCK)
+    assert not bench.is_starved.is_set()
+    source.stop()
+    found = rest_of(source)
+    board.close()
+    assert len(found) >= 40
+    codes = np.concatenate([buffer.codes for buffer in found], axis=1)
+    np.testing.assert_array_equal(codes, expected(codes.shape[1]))
+
+
+def test_what_finds_no_room_is_an_overrun_with_its_exact_samples(bench, monkeypatch):
+    monkeypatch.setattr(dtblocks, "_MOST_WAITING_BYTES", 10 * BLOCK * 2 * 2)
+    board, source = started(device_of())
+    assert wait_until(lambda: bench.delivered >= 20 * BLOCK)
+    over, lost = 0, 0
+    while not lost or over < lost + 20 * BLOCK:
+        found = source.read(PATIENCE_S)
+        if isinstance(found, Fault):
+            assert (found.kind, found.fatal) == ("overrun", False)
+            lost += found.lost_samples
+            over += found.lost_samples
+        else:
+            np.testing.assert_array_equal(found.codes[0], codes_of(1, over, BLOCK))
+            over += BLOCK
+    source.stop()
+    board.close()
+    assert lost >= 10 * BLOCK
+
+
+def test_leaving_while_everything_is_full_does_not_hang(bench, monkeypatch):
+    monkeypatch.setattr(dtblocks, "_MOST_WAITING_BYTES", 2 * BLOCK * 2 * 2)
+    board, source = started(device_of(options={"buffers": 3}))
+    assert wait_until(lambda: bench.delivered >= 20 * BLOCK)
+    closing = threading.Thread(target=board.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
+    *buffers, lost = [found for found in iter(lambda: source.read(1.0), End.END)]
+    assert all(isinstance(buffer, Buffer) for buffer in buffers)
+    assert sum(buffer.codes.shape[1] for buffer in buffers) + lost.lost_samples == bench.delivered
+    assert not bench.backend._open_devices
+    assert not bench.backend._open_subsystems
+    assert not bench.backend._hbuf_payload
+
+
+def test_a_driver_that_hangs_in_its_stop_is_left_alone(bench, monkeypatch):
+    monkeypatch.setattr(dtblocks, "_STOP_S", 0.2)
+    _board, source = started(device_of())
+    assert isinstance(source.read(PATIENCE_S), Buffer)
+    hanging = threading.Event()
+    monkeypatch.setattr(bench.backend, "stop", lambda hdass: hanging.wait(PATIENCE_S))
+    source.stop()
+    assert isinstance(rest_of(source), list)
+    hanging.set()
+
+
+@pytest.mark.parametrize("operation", ["get_buffer", "read_buffer_payload", "put_buffer"])
+def test_a_driver_call_that_fails_ends_the_run_and_a_new_one_goes_on(bench, tmp_path, operation):
+    def fail():
+        assert wait_until(lambda: bench.delivered >= 3 * BLOCK)
+        bench.backend.fail_next(operation, code=99)
+
+    threading.Thread(target=fail, daemon=True).start()
+    runs = acquire_all(config_of(device_of(samples=3000)), tmp_path)
+    assert [run.status().state for run in runs] == ["interrupted", "ended"]
+    (event,) = events_of(runs[0])
+    assert event.kind == "sdk_error"
+    assert "ECODE=99" in event.message
+    assert "\n" not in event.message
+    assert sum(blocks_of(run)[-1].end_sample_index for run in runs) == 3000
+    for run in runs:
+        np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(blocks_of(run)[-1].end_sample_index))
+
+
+@pytest.mark.parametrize("operation", ["get_dass", "set_clock", "commit", "alloc_buffer", "arm", "start"])
+def test_a_start_that_fails_is_tried_again_and_leaves_nothing_behind(bench, tmp_path, operation):
+    bench.backend.fail_next(operation, code=99)
+    runs = acquire_all(config_of(device_of(samples=BLOCK)), tmp_path)
+    assert blocks_of(runs[-1])[-1].end_sample_index == BLOCK
+    assert not bench.backend._open_devices
+    assert not bench.backend._open_subsystems
+    assert not bench.backend._hbuf_payload
+
+
+def test_a_finite_run_takes_exactly_what_was_asked(bench, tmp_path):
+    (run,) = acquire_all(config_of(device_of(samples=250)), tmp_path)
+    assert [block.samples_per_channel for block in blocks_of(run)] == [100, 100, 50]
+    np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(250))
+
+
+def test_nothing_that_was_delivered_before_the_stop_is_missing(bench, tmp_path):
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    (run,) = acquire_all(config_of(device_of()), tmp_path, stop)
+    over = blocks_of(run)[-1].end_sample_index
+    assert over == bench.delivered
+    np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(over))
+
+
+# ---- polled ----
+
+
+def scripted(bench, values):
+    """Give each input its code, whatever the handle."""
+    bench.backend.get_single_value = lambda hdass, channel, gain: values[channel]
+
+
+def test_polled_values_are_volts(bench, tmp_path):
+    scripted(bench, {0: 32768, 1: 34406, 2: 49152, 3: 0})
+    channels = tuple(ChannelConfig(f"v{n}", physical=n) for n in range(4))
+    device = device_of(channels=channels, kind="readings", rate_hz=50.0, block_samples=None, samples=3)
+    (run,) = acquire_all(config_of(device), tmp_path)
+    for reading in readings_of(run):
+        values = [reading.values[f"v{n}"] for n in range(4)]
+        assert values == pytest.approx([0.0, 0.5, 5.0, -10.0], abs=20 / 65536 / 2)
+        assert set(reading.units.values()) == {"V"}
+    assert len(readings_of(run)) + sum(event.lost_samples for event in events_of(run)) == 3
+
+
+def test_polled_codes_of_twos_complement_are_signed(bench, monkeypatch):
+    monkeypatch.setattr(bench.backend, "get_scaling", lambda hdass: (-10.0, 10.0, 16, True))
+    scripted(bench, {1: -16384, 5: 0xC000})
+    device = device_of(kind="readings", rate_hz=50.0, block_samples=None)
+    board = opened(device)
+    assert board.readings(device.tasks[0]).poll(0).values == {"a": -5.0, "b": -5.0}
+    board.close()
+
+
+def test_a_poll_that_fails_is_a_reading_with_the_error_never_a_value(bench, tmp_path):
+    bench.backend.fail_next("get_single_value", code=99)
+    device = device_of(kind="readings", rate_hz=50.0, block_samples=None, samples=4)
+    (run,) = acquire_all(config_of(device), tmp_path)
+    first, *others = readings_of(run)
+    assert first.values == {}
+    assert "ECODE=99" in first.error.message
+    assert all(reading.error is None for reading in others)
+
+
+def test_a_polled_board_that_goes_away_is_polled_again_when_it_is_back(bench, tmp_path):
+    polls = []
+
+    def value(hdass, channel, gain):
+        polls.append(channel)
+        if len(polls) == 5:
+            bench._away = 2
+            bench.backend.fail_next("get_scaling", code=99)
+            return bench.backend.get_scaling(hdass)
+        return 32768
+
+    bench.backend.get_single_value = value
+    device = device_of(kind="readings", rate_hz=50.0, block_samples=None, samples=6)
+    first, second = acquire_all(config_of(device), tmp_path)
+    assert kinds_of(first)[-1] == "device_lost"
+    assert all(math.isclose(value, 0.0) for reading in readings_of(second) for value in reading.values.values())
+    assert second.status().state == "ended"
+
+
+# ---- configuration ----
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ({"options": {"wirring": "differential"}}, "options.wirring: there is no such key; did you mean 'wiring'"),
+        ({"options": {"wiring": "both"}}, "options.wiring = 'both': allowed are 'single_ended', 'differential'"),
+        ({"options": {"buffers": 2}}, "options.buffers = 2: expected int >= 3"),
+        ({"options": {"trigger": "rising"}}, "options.threshold_input: trigger = 'rising' needs it"),
+        ({"options": {"threshold_v": 1.0}}, "options.threshold_v: 1: only with trigger = 'rising' or 'falling'"),
+        ({"options": {"external_divider": 2}}, "options.external_divider: 2: only with clock = 'external'"),
+        ({"options": {"clock": "external"}, "rate_hz": None}, "task[0].rate_hz: an external clock's rate"),
+        ({"channels": ()}, "task[0].channels: the task 't' has no channels"),
+        ({"channels": (ChannelConfig("a", physical=-1),)}, "channels[0].physical: -1: inputs are numbered from 0"),
+        ({"channels": (ChannelConfig("a", gain=-1.0),)}, "channels[0].gain: -1: give a number above 0"),
+        ({"channels": (ChannelConfig("a", gain=1.0, range=1.0),)}, "channels[0].gain: give the gain or the range"),
+        ({"channels": (ChannelConfig("a", unit="g"),)}, "channels[0].unit: 'g' from volts: give sensitivity_v"),
+        ({"channels": (ChannelConfig("a", thermocouple="K", physical=1),)}, "need options.wiring = 'differential'"),
+        (
+            {"channels": (ChannelConfig("a", thermocouple="K"),), "options": {"wiring": "differential"}},
+            "channels[0].physical: 0 is the cold junction's input",
+        ),
+    ],
+)
+def test_a_config_that_cannot_be_names_key_value_and_what_is_allowed(device, says):
+    with pytest.raises(UsageError) as refused:
+        config_of(device_of(**device))
+    assert says in str(refused.value)
+    assert "device[0]." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        (
+            {"channels": (ChannelConfig("a", physical=17),)},
+            "channels[0].physical: 17: the board has the inputs 0 to 16",
+        ),
+        ({"channels": (ChannelConfig("a", range=12.0),)}, "channels[0].range: 12 V: the board takes 10 V at most"),
+        (
+            {"rate_hz": 30_000.0},
+            "rate_hz: 30000 Hz on 2 channels need a clock of 60000 Hz; the board does 50000: at most",
+        ),
+    ],
+)
+def test_what_the_connected_board_cannot_do_is_told_at_once(bench, tmp_path, device, says):
+    with pytest.raises(UsageError) as refused:
+        acquire_all(config_of(device_of(**device)), tmp_path)
+    assert says in str(refused.value)
+
+
+# ---- help ----
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def rest_of(source):
+    return list(iter(lambda: source.read(PATIENCE_S), End.END))
