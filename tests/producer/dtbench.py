@@ -1,11 +1,12 @@
-"""A Data Translation board to test with: dtollib's fake of a DT9806, and what the driver and the clock would do to it."""
+"""A Data Translation board to test with: dtollib's fake of a DT9806, and what driver and clock would do to it."""
 
 import threading
 import time
+from collections import deque
 
 import numpy as np
 from dtollib.capi import constants
-from dtollib.tasks import SdkEventKind
+from dtollib.tasks import BufferState, SdkEventKind
 from dtollib.testing import make_fake_backend
 
 from dtolbus_producer.boards.simsignal import simulated_codes
@@ -22,10 +23,11 @@ def codes_of(physical, first, count):
 class Bench:
     """Fills the buffers of each run of the fake board as its clock would, and does to it what `fault` says, once.
 
-    `hold` keeps the clock from ticking until it is set: a trigger.
+    `hold` keeps the clock from ticking until it is set: a trigger. With a `tail` a stop leaves so many samples in the
+    buffer that was being filled, and no message of it. A buffer that was given back is written over.
     """
 
-    def __init__(self, fault="", *, codes=codes_of):
+    def __init__(self, fault="", *, codes=codes_of, tail=0):
         self.backend = make_fake_backend(include_dt9806=True)
         self.hold = threading.Event()
         self.hold.set()
@@ -34,6 +36,7 @@ class Bench:
         self.is_starved = threading.Event()
         self._fault = fault
         self._codes = codes
+        self._tail = tail
         self._away = 0
         self._over = threading.Event()
         self._players = []
@@ -55,7 +58,11 @@ class Bench:
 
     def _stop(self, hdass):
         self._end()
+        if self._tail:
+            self._fill(hdass, self._tail)
         self._real["stop"](hdass)
+        for kind in (SdkEventKind.QUEUE_STOPPED, SdkEventKind.IO_COMPLETE):
+            self.fire(hdass, kind)
 
     def _abort(self, hdass):
         self._end()
@@ -83,16 +90,32 @@ class Bench:
             due_ns = started_ns + (self.delivered + count) * 1e9 / rate_hz
             if over.wait(max(due_ns - time.perf_counter_ns(), 0) / 1e9):
                 return
-            rows = [self._codes(physical, self.delivered, count) for physical in channels]
-            flat = np.stack(rows).T.reshape(-1).view(np.int16 if rows[0].dtype.itemsize == 2 else np.int32)
-            if self.backend.fire_buffer_done(hdass, fill=flat) is None:
+            if not self._fill(hdass, count):
                 self.is_starved.set()
                 self.fire(hdass, SdkEventKind.QUEUE_DONE)
                 return
-            self.delivered += count
+            self.fire(hdass, SdkEventKind.BUFFER_DONE)
             number += 1
             if number == 4 and self._happens(hdass):
                 return
+
+    def _fill(self, hdass, count):
+        """Fill the next buffer with `count` scans; say whether there was one."""
+        channels = self.backend._channel_lists[hdass]
+        rows = [self._codes(physical, self.delivered, count) for physical in channels]
+        flat = np.stack(rows).T.reshape(-1)
+        with self.backend._lock:
+            if not self.backend._ready_queue[hdass]:
+                return False
+            buffer = self.backend._ready_queue[hdass].popleft()
+            payload = self.backend._hbuf_payload[buffer]
+            payload[:] = -1
+            payload[: flat.size] = flat.view(payload.dtype)
+            self.backend._hbuf_valid_samples[buffer] = flat.size
+            self.backend._hbuf_state[buffer] = BufferState.COMPLETED
+            self.backend._done_queue.setdefault(hdass, deque()).append(buffer)
+            self.delivered += count
+        return True
 
     def _happens(self, hdass):
         """Do what the fault is; say whether it stops the clock."""

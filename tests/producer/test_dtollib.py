@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 from tests.producer.acquired import acquire_all, blocks_of, events_of, readings_of, records_of
+from tests.producer.bus import eventually
 
 from dtolbus.errors import CannotStartError, UsageError
 from dtolbus_producer.boards import Buffer, End, Fault, dtblocks, dtdriver
@@ -122,7 +123,7 @@ def test_0_and_half_and_5_and_minus_10_volts(monkeypatch, tmp_path):
     assert block.raw_codes[:, 0].tolist() == [32768, 34406, 49152, 0]
 
 
-def test_gain_range_and_sensitivity_are_in_the_calibration(bench, monkeypatch):
+def test_gain_range_and_sensitivity_are_in_the_calibration(bench, tmp_path):
     capabilities = bench.backend.boards[0].subsystems[0].capabilities
     with_gains = {name: getattr(capabilities, name) for name in capabilities.__slots__} | {
         "gains": (1.0, 10.0, 100.0, 500.0),
@@ -144,14 +145,7 @@ def test_gain_range_and_sensitivity_are_in_the_calibration(bench, monkeypatch):
     assert 49152 * plan.channels[2].scale + plan.channels[2].offset == pytest.approx(50.0)
 
     with pytest.raises(UsageError, match=r"device 'dev': task\[0\].channels\[0\].gain: 3: .* are 1, 10, 100, 500"):
-        acquire_all(config_of(device_of(channels=(ChannelConfig("a", gain=3.0),))), tmp_path_of(monkeypatch))
-
-
-def tmp_path_of(monkeypatch):
-    import tempfile
-    from pathlib import Path
-
-    return Path(tempfile.mkdtemp(prefix="dtolbus-test-"))
+        acquire_all(config_of(device_of(channels=(ChannelConfig("a", gain=3.0),))), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +353,7 @@ def test_a_driver_that_has_no_buffer_left_is_an_overrun_and_a_new_run_follows(be
 def test_a_consumer_that_stalls_does_not_keep_the_driver_waiting(bench):
     """Many more buffers than the driver has are taken while nobody reads: none is dropped, the driver never starves."""
     board, source = started(device_of(options={"buffers": 3}))
-    assert wait_until(lambda: bench.delivered >= 40 * BLOCK)
+    eventually(lambda: bench.delivered >= 40 * BLOCK)
     assert not bench.is_starved.is_set()
     source.stop()
     found = rest_of(source)
@@ -372,7 +366,7 @@ def test_a_consumer_that_stalls_does_not_keep_the_driver_waiting(bench):
 def test_what_finds_no_room_is_an_overrun_with_its_exact_samples(bench, monkeypatch):
     monkeypatch.setattr(dtblocks, "_MOST_WAITING_BYTES", 10 * BLOCK * 2 * 2)
     board, source = started(device_of())
-    assert wait_until(lambda: bench.delivered >= 20 * BLOCK)
+    eventually(lambda: bench.delivered >= 20 * BLOCK)
     over, lost = 0, 0
     while not lost or over < lost + 20 * BLOCK:
         found = source.read(PATIENCE_S)
@@ -391,12 +385,12 @@ def test_what_finds_no_room_is_an_overrun_with_its_exact_samples(bench, monkeypa
 def test_leaving_while_everything_is_full_does_not_hang(bench, monkeypatch):
     monkeypatch.setattr(dtblocks, "_MOST_WAITING_BYTES", 2 * BLOCK * 2 * 2)
     board, source = started(device_of(options={"buffers": 3}))
-    assert wait_until(lambda: bench.delivered >= 20 * BLOCK)
+    eventually(lambda: bench.delivered >= 20 * BLOCK)
     closing = threading.Thread(target=board.close, daemon=True)
     closing.start()
     closing.join(PATIENCE_S)
     assert not closing.is_alive()
-    *buffers, lost = [found for found in iter(lambda: source.read(1.0), End.END)]
+    *buffers, lost = rest_of(source)
     assert all(isinstance(buffer, Buffer) for buffer in buffers)
     assert sum(buffer.codes.shape[1] for buffer in buffers) + lost.lost_samples == bench.delivered
     assert not bench.backend._open_devices
@@ -418,7 +412,7 @@ def test_a_driver_that_hangs_in_its_stop_is_left_alone(bench, monkeypatch):
 @pytest.mark.parametrize("operation", ["get_buffer", "read_buffer_payload", "put_buffer"])
 def test_a_driver_call_that_fails_ends_the_run_and_a_new_one_goes_on(bench, tmp_path, operation):
     def fail():
-        assert wait_until(lambda: bench.delivered >= 3 * BLOCK)
+        eventually(lambda: bench.delivered >= 3 * BLOCK)
         bench.backend.fail_next(operation, code=99)
 
     threading.Thread(target=fail, daemon=True).start()
@@ -449,12 +443,16 @@ def test_a_finite_run_takes_exactly_what_was_asked(bench, tmp_path):
     np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(250))
 
 
-def test_nothing_that_was_delivered_before_the_stop_is_missing(bench, tmp_path):
+def test_nothing_that_was_delivered_before_the_stop_is_missing(monkeypatch, tmp_path):
+    """The driver stops with a buffer that it had begun: its samples count."""
+    bench = bench_of(monkeypatch, tail=37)
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
     (run,) = acquire_all(config_of(device_of()), tmp_path, stop)
     over = blocks_of(run)[-1].end_sample_index
     assert over == bench.delivered
+    assert blocks_of(run)[-1].samples_per_channel == 37
+    assert not events_of(run)
     np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(over))
 
 
@@ -553,12 +551,12 @@ def test_a_config_that_cannot_be_names_key_value_and_what_is_allowed(device, say
     [
         (
             {"channels": (ChannelConfig("a", physical=17),)},
-            "channels[0].physical: 17: the board has the inputs 0 to 16",
+            "[0].physical: 17: the board has the inputs 0 to 16",
         ),
         ({"channels": (ChannelConfig("a", range=12.0),)}, "channels[0].range: 12 V: the board takes 10 V at most"),
         (
             {"rate_hz": 30_000.0},
-            "rate_hz: 30000 Hz on 2 channels need a clock of 60000 Hz; the board does 50000: at most",
+            "30000 Hz on 2 channels need a clock of 60000 Hz; the board does 50000: at most",
         ),
     ],
 )
@@ -569,15 +567,6 @@ def test_what_the_connected_board_cannot_do_is_told_at_once(bench, tmp_path, dev
 
 
 # ---- help ----
-
-
-def wait_until(is_so):
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 def rest_of(source):
