@@ -1,9 +1,12 @@
 """Every board of this package that runs anywhere passes the conformance suite; other packages' boards are found."""
 
 import dataclasses
+import re
 import sys
 import threading
 import time
+import tomllib
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +20,7 @@ from dtolbus_producer.boards import Buffer, board_class
 from dtolbus_producer.boards.sim import SimBlocks, SimBoard
 from dtolbus_producer.boards.simsignal import simulated_codes
 from dtolbus_producer.boards.testing import BLOCK, RATE_HZ, SAMPLES, BoardConformance
-from dtolbus_producer.config import config_from
+from dtolbus_producer.config import config_from, default_config
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig
 
 CHANNELS = (ChannelConfig("a", physical=0), ChannelConfig("b", physical=7))
@@ -194,3 +197,29 @@ def test_a_triggered_run_has_the_times_of_its_trigger(tmp_path, monkeypatch):
         true_ns = armed_ns[0] + 400_000_000 + block.first_sample_index * 100_000
         assert true_ns - 1_000_000 < block.t_mono_ns < true_ns + 50_000_000
     assert run.info.started_mono_ns < armed_ns[0] + 100_000_000
+
+
+def test_the_configuration_in_the_documentation_is_valid():
+    text = (Path(__file__).parents[2] / "docs" / "boards.md").read_text("utf-8")
+    (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    config = config_from(tomllib.loads(toml))
+    assert [channel.name for channel in config.devices[0].tasks[0].channel_configs] == ["inlet", "outlet", "pressure"]
+
+
+def test_a_board_without_a_config_runs_one_block_task_at_its_own_pace():
+    (device,) = default_config("dtollib:DT9806(00)", rate_hz=1000.0).devices
+    assert (device.name, device.board, device.options) == ("dtollib0", "dtollib:DT9806(00)", {})
+    assert [(task.name, task.kind, task.rate_hz, len(task.channels)) for task in device.tasks] == [
+        ("vibration", "blocks", 1000.0, 4)
+    ]
+    with pytest.raises(UsageError, match="--speed 2"):
+        default_config("dtollib", speed=2.0)
+
+
+def test_a_board_whose_package_is_missing_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "dtollib", None)
+    for name in [name for name in sys.modules if name.startswith("dtollib.")]:
+        monkeypatch.delitem(sys.modules, name)
+    config = default_config("dtollib")
+    with pytest.raises(CannotStartError, match=r"Python 3.13 or newer.*pip install 'dtolbus-producer\[dtollib\]'"):
+        acquire_all(config, tmp_path)

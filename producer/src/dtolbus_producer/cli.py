@@ -73,7 +73,7 @@ _add(gateway, serve)
 
 @command("up")
 @option("--config", type=click.Path(path_type=Path), help="dtolbus.toml; without it two simulated boards run.")
-@option("--board", help="sim, or playback:PATH.")
+@option("--board", help="sim, playback:PATH, dtollib[:NAME], or another package's board.")
 @option("--speed", help="How fast a recording or the simulation runs: a factor, or max.")
 @option("--rate", "rate_hz", type=_SECONDS, help="Samples a second and channel of the simulated board.")
 @option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./data]")

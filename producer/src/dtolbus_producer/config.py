@@ -144,13 +144,17 @@ def default_config(
     """Return what `dtolbus up` runs without a file. Raises UsageError where an option cannot be.
 
     `sim`: device `sim0` with the block task `vibration` (4 channels, 10 kHz) and `sim1` with the polled task
-    `temperature` (3 thermocouples, 5 Hz). `playback:PATH`: one block task named like the file. `rate_hz` is the block
-    task's; `blocks` is for the sinks that store blocks in more than one way.
+    `temperature` (3 thermocouples, 5 Hz). `playback:PATH`: one block task named like the file. Any other board: the
+    block task `vibration` alone. `rate_hz` is the block task's; `blocks` is for the sinks that store blocks in more
+    than one way.
     """
-    if DeviceConfig("", board).board_kind == "playback":
+    kind = DeviceConfig("", board).board_kind
+    if kind == "playback":
         devices = _playback_devices(board, rate_hz, speed, duration_s)
-    else:
+    elif kind == "sim":
         devices = _sim_devices(board, rate_hz, speed, duration_s)
+    else:
+        devices = _real_devices(board, kind, rate_hz, speed, duration_s)
     config = Config(
         data=data,
         run=dict(meta or {}),
@@ -189,16 +193,30 @@ def _sim_devices(
     board: str, rate_hz: float | None, speed: float | str | None, duration_s: float | None
 ) -> tuple[DeviceConfig, ...]:
     options: dict[str, Any] = {} if speed is None else {"speed": speed}
-    inputs = tuple(ChannelConfig(f"ai{n}", physical=n) for n in range(4))
-    block_rate_hz = 10_000.0 if rate_hz is None else rate_hz
-    if block_rate_hz * len(inputs) > _SIM_THROUGHPUT_HZ:
-        options["throughput_hz"] = block_rate_hz * len(inputs)
-    vibration = TaskConfig("vibration", rate_hz=block_rate_hz, channels=inputs, duration_s=duration_s)
+    vibration = _vibration(rate_hz, duration_s)
+    total_hz = (vibration.rate_hz or 0.0) * len(vibration.channels)
+    if total_hz > _SIM_THROUGHPUT_HZ:
+        options["throughput_hz"] = total_hz
     sensors = tuple(ChannelConfig(f"tc{n}", physical=n, thermocouple="K") for n in range(3))
     temperature = TaskConfig("temperature", "readings", rate_hz=5.0, channels=sensors, duration_s=duration_s)
     return (
         DeviceConfig("sim0", board, options, (vibration,)),
         DeviceConfig("sim1", board, {}, (temperature,)),
+    )
+
+
+def _real_devices(
+    board: str, kind: str, rate_hz: float | None, speed: float | str | None, duration_s: float | None
+) -> tuple[DeviceConfig, ...]:
+    if speed is not None:
+        raise UsageError(f"--speed {speed}: the board {board!r} runs at its own; leave the option out")
+    return (DeviceConfig(f"{kind}0", board, {}, (_vibration(rate_hz, duration_s),)),)
+
+
+def _vibration(rate_hz: float | None, duration_s: float | None) -> TaskConfig:
+    inputs = tuple(ChannelConfig(f"ai{n}", physical=n) for n in range(4))
+    return TaskConfig(
+        "vibration", rate_hz=10_000.0 if rate_hz is None else rate_hz, channels=inputs, duration_s=duration_s
     )
 
 

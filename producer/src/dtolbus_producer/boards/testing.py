@@ -183,6 +183,7 @@ class BoardConformance:
         assert source.read(_PATIENCE_S) is End.END
         source.stop()
         board.close()
+        assert all(buffer.asked_mono_ns <= buffer.arrived_mono_ns for buffer in buffers)
         self._check_codes(source, buffers)
 
     def test_a_stop_loses_nothing_that_was_delivered(self, tmp_path: Path) -> None:
