@@ -4,15 +4,22 @@ import threading
 import time
 from collections import deque
 
+import msgspec
 import numpy as np
+import pytest
 from dtollib.capi import constants
 from dtollib.tasks import BufferState, SdkEventKind
 from dtollib.testing import make_fake_backend
 
+from dtolbus_producer.boards import End, dtdriver
+from dtolbus_producer.boards.conformance import BLOCK, RATE_HZ
+from dtolbus_producer.boards.dt import DtBoard
 from dtolbus_producer.boards.simsignal import simulated_codes
+from dtolbus_producer.config import config_from
+from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig
 
-RATE_HZ = 10_000.0
 PATIENCE_S = 20.0
+TWO = (ChannelConfig("a", physical=1), ChannelConfig("b", physical=5))
 
 
 def codes_of(physical, first, count):
@@ -139,3 +146,53 @@ class Bench:
 
     def fire(self, hdass, kind):
         self.backend.fire_event(hdass, kind)
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    return bench_of(monkeypatch)
+
+
+def bench_of(monkeypatch, fault="", **settings):
+    made = Bench(fault, **settings)
+    monkeypatch.setattr(dtdriver, "new_driver", lambda: made.backend)
+    return made
+
+
+def device_of(*, board="dtollib", options=None, channels=TWO, **task):
+    task = TaskConfig("t", **{"rate_hz": RATE_HZ, "block_samples": BLOCK, "channels": channels, **task})
+    return DeviceConfig("dev", board, options or {}, (task,))
+
+
+def config_of(device, **rest):
+    return config_from({"device": [msgspec.to_builtins(device)], **rest})
+
+
+def opened(device):
+    DtBoard.check(device)
+    board = DtBoard(device)
+    board.open()
+    return board
+
+
+def started(device):
+    board = opened(device)
+    source = board.blocks(device.tasks[0])
+    source.start()
+    return board, source
+
+
+def values_of(found):
+    return np.concatenate([block.data for block in found], axis=1)
+
+
+def codes_in(found):
+    return np.concatenate([block.raw_codes for block in found], axis=1)
+
+
+def expected(count, *, inputs=(1, 5)):
+    return np.stack([codes_of(physical, 0, count) for physical in inputs])
+
+
+def rest_of(source):
+    return list(iter(lambda: source.read(PATIENCE_S), End.END))

@@ -12,59 +12,36 @@ import math
 import threading
 import time
 from pathlib import Path
-from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from dtolbus.records import Channel, DaqBlock, DaqEvent, Record
-from dtolbus.runs import RunFolder, list_runs
-from dtolbus_producer.acquisition import acquire
-from dtolbus_producer.boards import BlockSource, Board, Buffer, End, Fault, Readout, board_class
-from dtolbus_producer.config import config_from
-from dtolbus_producer.tasks import DeviceConfig
+from dtolbus.records import DaqBlock, DaqEvent
+from dtolbus_producer.boards import End, Readout, board_class
+from dtolbus_producer.boards.conformance import (
+    BLOCK,
+    PATIENCE_S,
+    RATE_HZ,
+    SAMPLES,
+    ConformanceBase,
+    buffers_of,
+    records_of,
+    rest_of,
+    within_patience,
+)
 
 __all__ = ["BLOCK", "RATE_HZ", "SAMPLES", "BoardConformance"]
 
-RATE_HZ = 10_000.0
-"""What the board's task asks for, unless the board knows its rate."""
-BLOCK = 100
-"""Samples of a channel in its blocks."""
-SAMPLES = 1000
-"""How many a finite run takes; faults come before."""
-
-_KINDS = ("overrun", "device_lost", "sdk_error")
-_FAULTS = ("short", "error", "overrun", "loss")
-_PATIENCE_S = 20.0
 _UNREAD_S = 0.3
+_FAULTS = ("short", "error", "overrun", "loss")
 
 
-class BoardConformance:
+class BoardConformance(ConformanceBase):
     """What every board must do; a subclass gives `device` and `expected`, and plays the faults that it can.
 
     Its device has one clocked task, of RATE_HZ and BLOCK where the board lets one choose, with `**task` added.
     """
-
-    faults: ClassVar[frozenset[str]] = frozenset()
-    """What `device` can play: `short` buffers, an `error` that the run survives, an `overrun`, the `loss` of the board
-    and its return; each before SAMPLES.
-    """
-    calibrated: ClassVar[tuple[tuple[int, float], ...]] = ()
-    """Codes of the first channel, and the value that each stands for."""
-
-    def device(self, place: Path, fault: str = "", **task: Any) -> DeviceConfig:
-        """Return a device whose board plays the fault; files that it needs lie in `place`."""
-        raise NotImplementedError
-
-    def expected(self, channel: Channel, first: int, count: int) -> NDArray[Any]:
-        """Return a channel's codes of a run's samples [first, first + count), lost ones counted; shape (count,)."""
-        raise NotImplementedError
-
-    def polled(self, place: Path) -> DeviceConfig | None:
-        """Return a device with one polled task; None where the board cannot be polled."""
-        return None
 
     # ---- configuration ----
 
@@ -77,7 +54,7 @@ class BoardConformance:
 
     def test_the_plan_says_what_runs(self, tmp_path: Path) -> None:
         """Channels, rate and block are those asked for, as far as the board lets one choose."""
-        board, source = self._source(tmp_path)
+        board, source = self.source_of(tmp_path)
         (task,) = self.device(tmp_path).tasks
         names = [channel.name for channel in source.plan.channels]
         assert len(set(names)) == len(names) > 0
@@ -91,7 +68,7 @@ class BoardConformance:
 
     def test_calibration(self, tmp_path: Path) -> None:
         """A range goes from the lowest code to the one after the highest; known codes have their value."""
-        board, source = self._source(tmp_path)
+        board, source = self.source_of(tmp_path)
         for channel in source.plan.channels:
             if channel.encoding == "float":
                 continue
@@ -114,25 +91,25 @@ class BoardConformance:
 
     def test_codes(self, tmp_path: Path) -> None:
         """Every code is the board's, of the plan's type; a buffer that was handed over does not change any more."""
-        board, source = self._source(tmp_path)
+        board, source = self.source_of(tmp_path)
         source.start()
-        buffers = _buffers(source, SAMPLES)
+        buffers = buffers_of(source, SAMPLES)
         copies = [buffer.codes.copy() for buffer in buffers]
-        buffers += _buffers(source, SAMPLES // 2)
+        buffers += buffers_of(source, SAMPLES // 2)
         source.stop()
         board.close()
         for buffer, copy in zip(buffers, copies, strict=False):
             np.testing.assert_array_equal(buffer.codes, copy)
         assert {str(buffer.codes.dtype) for buffer in buffers} == {source.plan.dtype}
-        self._check_codes(source, buffers)
+        self.check_codes(source, buffers)
 
     def test_times(self, tmp_path: Path) -> None:
         """A buffer is never there before its last sample is over; it was waited for before it came."""
-        board, source = self._source(tmp_path)
+        board, source = self.source_of(tmp_path)
         before_ns = time.perf_counter_ns()
         source.start()
         over = 0
-        for buffer in _buffers(source, SAMPLES):
+        for buffer in buffers_of(source, SAMPLES):
             over += buffer.codes.shape[1]
             assert buffer.asked_mono_ns <= buffer.arrived_mono_ns <= time.perf_counter_ns()
             if source.plan.keeps_time:
@@ -142,8 +119,8 @@ class BoardConformance:
 
     def test_a_finite_run_ends_at_exactly_its_last_sample(self, tmp_path: Path) -> None:
         """What was asked for is in the journal: not one sample less, not one more."""
-        (run,) = self._acquired(self.device(tmp_path, samples=2 * BLOCK + 50), tmp_path)
-        assert self._checked(run) == 2 * BLOCK + 50
+        (run,) = self.acquired(self.device(tmp_path, samples=2 * BLOCK + 50), tmp_path)
+        assert self.checked(run) == 2 * BLOCK + 50
         assert run.status().state == "ended"
 
     # ---- faults ----
@@ -153,10 +130,10 @@ class BoardConformance:
         """No sample is missing untold, none doubled, none in another's place; errors are events, never values."""
         if fault not in self.faults:
             pytest.skip(f"{type(self).__name__} cannot play {fault!r}")
-        runs = self._acquired(self.device(tmp_path, fault, samples=SAMPLES), tmp_path)
-        assert sum(self._checked(run) for run in runs) == SAMPLES
+        runs = self.acquired(self.device(tmp_path, fault, samples=SAMPLES), tmp_path)
+        assert sum(self.checked(run) for run in runs) == SAMPLES
         assert [run.status().state for run in runs] == ["interrupted"] * (len(runs) - 1) + ["ended"]
-        records = [_records(run) for run in runs]
+        records = [records_of(run) for run in runs]
         events = [record for found in records for record in found if isinstance(record, DaqEvent)]
         if fault == "short":
             assert not events
@@ -174,37 +151,37 @@ class BoardConformance:
 
     def test_a_stop_while_nobody_reads(self, tmp_path: Path) -> None:
         """The board stops in time however much is unread; what it had delivered comes, in order, and then the end."""
-        board, source = self._source(tmp_path)
+        board, source = self.source_of(tmp_path)
         source.start()
-        buffers = _buffers(source, BLOCK)
+        buffers = buffers_of(source, BLOCK)
         threading.Event().wait(_UNREAD_S)
-        _within_patience(source.stop)
-        _within_patience(lambda: buffers.extend(_rest(source)))
-        assert source.read(_PATIENCE_S) is End.END
+        within_patience(source.stop)
+        within_patience(lambda: buffers.extend(rest_of(source)))
+        assert source.read(PATIENCE_S) is End.END
         source.stop()
         board.close()
         assert all(buffer.asked_mono_ns <= buffer.arrived_mono_ns for buffer in buffers)
-        self._check_codes(source, buffers)
+        self.check_codes(source, buffers)
 
     def test_a_stop_loses_nothing_that_was_delivered(self, tmp_path: Path) -> None:
         """A run that is stopped ends; its records follow each other."""
         device, stop = self.device(tmp_path), threading.Event()
         threading.Timer(_UNREAD_S, stop.set).start()
-        (run,) = self._acquired(device, tmp_path, stop)
-        assert self._checked(run) > 0
+        (run,) = self.acquired(device, tmp_path, stop)
+        assert self.checked(run) > 0
         assert run.status().state == "ended"
 
     def test_a_restart_begins_anew(self, tmp_path: Path) -> None:
         """A board runs again, after a stop and after it was closed; closing it twice does nothing."""
-        board = self._open(self.device(tmp_path))
+        board = self.opened(self.device(tmp_path))
         (task,) = self.device(tmp_path).tasks
         for is_closed_between in (False, True, False):
             source = board.blocks(task)
             source.start()
-            buffers = _buffers(source, 3 * BLOCK)
+            buffers = buffers_of(source, 3 * BLOCK)
             source.stop()
-            buffers += _rest(source)
-            self._check_codes(source, buffers)
+            buffers += rest_of(source)
+            self.check_codes(source, buffers)
             if is_closed_between:
                 board.close()
                 board.close()
@@ -216,7 +193,7 @@ class BoardConformance:
         device = self.polled(tmp_path)
         if device is None:
             pytest.skip(f"the board of {type(self).__name__} cannot be polled")
-        board = self._open(device)
+        board = self.opened(device)
         source = board.readings(device.tasks[0])
         for slot in range(3):
             found = source.poll(slot)
@@ -224,99 +201,3 @@ class BoardConformance:
             assert set(found.values) == {channel.name for channel in source.plan.channels}
             assert all(isinstance(value, float) for value in found.values.values())
         board.close()
-
-    # ---- what the tests use ----
-
-    def _open(self, device: DeviceConfig) -> Board:
-        kind = board_class(device.board_kind)
-        kind.check(device)
-        board = kind(device)
-        board.close()
-        board.open()
-        return board
-
-    def _source(self, place: Path) -> tuple[Board, BlockSource]:
-        device = self.device(place)
-        board = self._open(device)
-        return board, board.blocks(device.tasks[0])
-
-    def _acquired(self, device: DeviceConfig, place: Path, stop: threading.Event | None = None) -> list[RunFolder]:
-        config = config_from({"device": [msgspec.to_builtins(device)]})
-        _within_patience(lambda: acquire(config, device.name, place / "data", stop or threading.Event()))
-        return list_runs(place / "data" / "journal")
-
-    def _checked(self, run: RunFolder) -> int:
-        """Assert that the run's records follow each other with the right codes; return how many samples are over."""
-        over = 0
-        for index, record in enumerate(_records(run)):
-            assert record.index == index
-            if isinstance(record, DaqEvent):
-                assert record.kind in _KINDS
-                assert record.message
-                assert record.sample_index == over
-                over += record.lost_samples
-                continue
-            assert isinstance(record, DaqBlock)
-            assert record.first_sample_index == over
-            assert record.samples_per_channel > 0
-            assert record.sample_rate_hz == run.info.rate_hz
-            self._check_block(run.info.channels, record.data if record.raw_codes is None else record.raw_codes, over)
-            over = record.end_sample_index
-        return over
-
-    def _check_codes(self, source: BlockSource, buffers: list[Buffer]) -> None:
-        first = 0
-        for buffer in buffers:
-            self._check_block(source.plan.channels, buffer.codes, first)
-            first += buffer.codes.shape[1]
-
-    def _check_block(self, channels: tuple[Channel, ...], codes: NDArray[Any], first: int) -> None:
-        assert codes.shape[0] == len(channels)
-        for channel, row in zip(channels, codes, strict=True):
-            np.testing.assert_array_equal(row, self.expected(channel, first, codes.shape[1]))
-
-
-def _records(run: RunFolder) -> list[Record]:
-    with run:
-        found = list(run.records(0, run.status().head))
-    return [record for record in found if isinstance(record, DaqBlock | DaqEvent)]
-
-
-def _buffers(source: BlockSource, samples: int) -> list[Buffer]:
-    """Read at least so many samples, without a fault among them."""
-    found: list[Buffer] = []
-    deadline = time.monotonic() + _PATIENCE_S
-    while sum(buffer.codes.shape[1] for buffer in found) < samples:
-        assert time.monotonic() < deadline, f"{samples} samples did not come"
-        buffer = source.read(0.1)
-        assert not isinstance(buffer, Fault), buffer.message
-        assert buffer is not End.END
-        found += [buffer] if isinstance(buffer, Buffer) else []
-    return found
-
-
-def _rest(source: BlockSource) -> list[Buffer]:
-    """Read a stopped source to its end."""
-    found: list[Buffer] = []
-    while isinstance(buffer := source.read(_PATIENCE_S), Buffer):
-        found.append(buffer)
-    assert buffer is End.END
-    return found
-
-
-def _within_patience(work: Any) -> None:
-    """Do it on a thread; raise what it raises, and fail where it does not come back."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(_PATIENCE_S)
-    assert not thread.is_alive(), f"it did not come back within {_PATIENCE_S:g} s"
-    if errors:
-        raise errors[0]
