@@ -9,7 +9,7 @@ from tests.producer.acquired import acquire_all, blocks_of, events_of, readings_
 from tests.producer.bus import eventually
 
 from dtolbus_producer.boards import Buffer, Fault, dtblocks
-from dtolbus_producer.boards.testing import BLOCK
+from dtolbus_producer.boards.conformance import BLOCK, within_patience
 from dtolbus_producer.tasks import ChannelConfig
 
 pytest.importorskip("dtollib", reason="dtollib is not installed: it needs Python 3.13 or newer")
@@ -51,7 +51,9 @@ def kinds_of(run):
 def test_what_ends_a_run_is_told_and_a_new_run_goes_on(monkeypatch, tmp_path, fault, kind, says):
     monkeypatch.setattr(dtblocks, "_SILENT_S", 0.3)
     bench_of(monkeypatch, fault)
-    first, second = acquire_all(config_of(device_of(samples=1000)), tmp_path)
+    runs = []
+    within_patience(lambda: runs.extend(acquire_all(config_of(device_of(samples=1000)), tmp_path)))
+    first, second = runs
     (event,) = events_of(first)
     assert (event.kind, event.sample_index, event.lost_samples) == (kind, 400, 0)
     assert says in event.message
@@ -141,10 +143,11 @@ def test_a_driver_that_hangs_in_its_stop_is_left_alone(bench, monkeypatch):
     monkeypatch.setattr(dtblocks, "_STOP_S", 0.2)
     _board, source = started(device_of())
     assert isinstance(source.read(PATIENCE_S), Buffer)
-    hanging = threading.Event()
-    monkeypatch.setattr(bench.backend, "stop", lambda hdass: hanging.wait(PATIENCE_S))
+    hanging, came_back = threading.Event(), []
+    monkeypatch.setattr(bench.backend, "stop", lambda hdass: came_back.append(hanging.wait(PATIENCE_S)))
     source.stop()
-    assert isinstance(rest_of(source), list)
+    assert not came_back
+    assert all(isinstance(found, Buffer) for found in rest_of(source))
     hanging.set()
 
 
