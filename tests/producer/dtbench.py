@@ -133,7 +133,10 @@ class Bench:
             self.fire(hdass, SdkEventKind.OVERRUN_ERROR)
             return True
         elif fault == "reused":
+            self.delivered += BLOCK  # written over by the buffer that follows
+            self._fill(hdass, BLOCK)
             self.fire(hdass, SdkEventKind.BUFFER_REUSED)
+            return True
         elif fault == "loss":
             self._away = 2
             self.backend._notify_callbacks[hdass](constants.OLDA_WM_DEVICE_REMOVAL, 0, 0)
