@@ -10,6 +10,7 @@ import pytest
 from dtollib.capi import constants
 from dtollib.tasks import BufferState, SdkEventKind
 from dtollib.testing import make_fake_backend
+from tests.producer.bus import eventually
 
 from dtolbus_producer.boards import End, dtdriver
 from dtolbus_producer.boards.conformance import BLOCK, RATE_HZ
@@ -89,6 +90,7 @@ class Bench:
         rate_hz = self.backend._clock_rate_hz[hdass] / len(channels)
         size = self.backend._hbuf_payload[self.backend._ready_queue[hdass][0]].size // len(channels)
         self.delivered = number = 0
+        self._buffers = len(self.backend._ready_queue[hdass])
         while not self.hold.is_set() and not over.is_set():
             self.hold.wait(0.01)
             started_ns = time.perf_counter_ns()
@@ -145,6 +147,9 @@ class Bench:
             self._away = 3 if fault == "gone" else 0
             self.fire(hdass, SdkEventKind.QUEUE_STOPPED)
             return True
+        elif fault.startswith("failing "):
+            eventually(lambda: len(self.backend._ready_queue[hdass]) == self._buffers)
+            self.backend.fail_next(fault.removeprefix("failing "), code=99)
         return fault == "silence"
 
     def fire(self, hdass, kind):

@@ -129,7 +129,7 @@ class DtBlocks:
         self._ready.put(fault)
 
     def _empty_one(self, arrived_ns: int) -> bool:
-        """Copy the oldest full buffer, give it back, and pass its samples on; return whether there was one."""
+        """Pass on a copy of the oldest full buffer, and give it back; return whether there was one."""
         driver, handle = self._subsystem.driver, self._subsystem.handle
         channels = len(self.plan.channels)
         with board_errors(self._subsystem.board):
@@ -138,10 +138,9 @@ class DtBlocks:
                 return False
             count = driver.get_buffer_valid_samples(buffer) // channels
             flat = np.asarray(driver.read_buffer_payload(buffer))[: count * channels]
-            codes = np.array(flat.reshape(count, channels).T, dtype=self._dtype, order="C")
+            if count:
+                self._pass_on(np.array(flat.reshape(count, channels).T, dtype=self._dtype, order="C"), arrived_ns)
             driver.put_buffer(handle, buffer)
-        if count:
-            self._pass_on(codes, arrived_ns)
         return True
 
     def _empty_rest(self) -> None:
