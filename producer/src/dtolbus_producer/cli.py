@@ -1,5 +1,6 @@
 """The command lines `dtolbus-producer`, `dtolbus-gateway` and `dtolbus up`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,23 +72,41 @@ _add(producer, run)
 _add(gateway, serve)
 
 
+def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say what `dtolbus up` runs."""
+    for add in reversed(
+        [
+            option(
+                "--config", type=click.Path(path_type=Path), help="dtolbus.toml; without it two simulated boards run."
+            ),
+            option("--board", help="A kind of board, as `dtolbus boards` lists them: sim, playback:PATH, dtollib[:NAME], …"),
+            option("--speed", help="How fast a recording or the simulation runs: a factor, or max."),
+            option("--rate", "rate_hz", type=_SECONDS, help="Samples a second and channel of the simulated board."),
+            option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./data]"),
+            option(
+                "--duration",
+                "duration_s",
+                type=_SECONDS,
+                help="Seconds after which the boards stop.  [default: until Ctrl-C]",
+            ),
+            option("--sinks", help="Comma-separated: parquet,sqlite,postgres,csv,jsonl.  [default: all but postgres]"),
+            option(
+                "--blocks",
+                type=click.Choice(["summary", "samples", "both"]),
+                help="What SQLite and Postgres store of a block.  [default: summary]",
+            ),
+            option("--dsn", help="postgresql://user@host/database: adds the sink postgres; better in DTOLBUS_DSN."),
+            option("--pub-port", type=_PORT, help="Port of the live records.  [default: 5601]"),
+            option("--catchup-port", type=_PORT, help="Port of the catch-up.  [default: 5602]"),
+            option("--meta", multiple=True, metavar="KEY=VALUE", help="Run metadata, e.g. operator=Ada; repeatable."),
+        ]
+    ):
+        call = add(call)
+    return call
+
+
 @command("up")
-@option("--config", type=click.Path(path_type=Path), help="dtolbus.toml; without it two simulated boards run.")
-@option("--board", help="sim, playback:PATH, dtollib[:NAME], or another package's board.")
-@option("--speed", help="How fast a recording or the simulation runs: a factor, or max.")
-@option("--rate", "rate_hz", type=_SECONDS, help="Samples a second and channel of the simulated board.")
-@option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./data]")
-@option("--duration", "duration_s", type=_SECONDS, help="Seconds after which the boards stop.  [default: until Ctrl-C]")
-@option("--sinks", help="Comma-separated: parquet,sqlite,postgres,csv,jsonl.  [default: all but postgres]")
-@option(
-    "--blocks",
-    type=click.Choice(["summary", "samples", "both"]),
-    help="What SQLite and Postgres store of a block.  [default: summary]",
-)
-@option("--dsn", help="postgresql://user@host/database: adds the sink postgres; better in DTOLBUS_DSN.")
-@option("--pub-port", type=_PORT, help="Port of the live records.  [default: 5601]")
-@option("--catchup-port", type=_PORT, help="Port of the catch-up.  [default: 5602]")
-@option("--meta", multiple=True, metavar="KEY=VALUE", help="Run metadata, e.g. operator=Ada; repeatable.")
+@what_runs
 def up(meta: tuple[str, ...], duration_s: float | None, **options: Any) -> int:
     """Run the whole stack on this machine: boards, journal, bus and sinks; then verify that nothing is missing.
 

@@ -1,7 +1,6 @@
 """`dtolbus.toml`: the whole stack of one machine, typed and strict."""
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -12,15 +11,11 @@ from dtolbus.errors import UsageError
 from dtolbus_producer.boards import board_class
 from dtolbus_producer.configkeys import key_problem
 from dtolbus_producer.journalconfig import JournalConfig
-from dtolbus_producer.sinkplaces import check_name, check_sink_places, shortened
+from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
+from dtolbus_producer.sinkplaces import check_name, shortened
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError
+from dtolbus_producer.tomlreading import read_toml
 
-SinkKind = Literal["parquet", "sqlite", "postgres", "csv", "jsonl"]
-BlocksMode = Literal["skip", "summary", "samples", "both"]
-
-DEFAULT_SINKS = ("parquet", "sqlite", "csv", "jsonl")
-_SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
-_READINGS_ONLY = {"csv", "jsonl"}
 _HIGHEST_PORT = 65_535
 _LEAST_MB_S = 0.1
 _SIM_THROUGHPUT_HZ = 50_000
@@ -34,24 +29,6 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catchup_port: int = 5602
     catchup_mb_s: float = 200.0
     """What all clients together are served of what was before, at most, MB/s: publishing comes first."""
-
-
-class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """`[[sink]]`: one worker."""
-
-    kind: SinkKind
-    name: str = ""
-    """How the bus knows it; the kind where it is not given."""
-    blocks: BlocksMode | None = None
-    """What is stored of a block; None: the kind's own way."""
-    dsn: str | None = None
-    """Postgres: where the database is."""
-    path: str | None = None
-    """Files: where they are written; None: in the data folder."""
-    topics: tuple[str, ...] | None = None
-    """Topics that it takes (`block/`, `reading/sim1/`); None: the kind's own."""
-    options: dict[str, Any] = {}
-    """Further arguments of its worker's command line, `[sink.options]`."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,11 +58,13 @@ def load_config(path: Path) -> Config:
     """
     try:
         data = path.read_bytes()
-        raw = msgspec.json.decode(data) if path.suffix == ".json" else tomllib.loads(data.decode())
+        raw = msgspec.json.decode(data) if path.suffix == ".json" else read_toml(data)
     except OSError as error:
         raise UsageError(f"{path}: the config cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
-        raise UsageError(f"{path}: not a {path.suffix.lstrip('.') or 'TOML'} file: {error}") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{path}: not a JSON file: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
     return config_from(raw, str(path))
 
 
@@ -117,13 +96,11 @@ def checked(config: Config, source: str = "config") -> Config:
             raise WrongKeyError("device", "no device is configured: add a [[device]]")
         _check_names("device", [device.name for device in config.devices])
         _check_names("sink", [sink.name for sink in config.sinks])
-        check_sink_places((sink.kind, sink.name, sink.path) for sink in config.sinks)
+        check_sinks(Path(config.data), config.sinks)
     except WrongKeyError as error:
         raise UsageError(f"{source}: {error}") from error
     for place, device in enumerate(config.devices):
         _check_device(f"device[{place}]", device, source)
-    for place, sink in enumerate(config.sinks):
-        _check_sink(f"{source}: sink[{place}]", sink)
     return config
 
 
@@ -163,16 +140,6 @@ def default_config(
         sinks=tuple(default_sink(kind, blocks=blocks, dsn=dsn) for kind in sinks),
     )
     return checked(config, "options")
-
-
-def default_sink(kind: str, *, blocks: BlocksMode | None = None, dsn: str | None = None) -> SinkConfig:
-    """Return the sink as `up` runs it; CSV and JSONL take readings only. Raises UsageError for an unknown kind."""
-    if kind not in _SINK_KINDS:
-        raise UsageError(f"there is no sink {kind!r}; there are {', '.join(_SINK_KINDS)}")
-    if kind in _READINGS_ONLY:
-        return SinkConfig(kind=kind, name=kind, topics=("reading/",))  # type: ignore[arg-type]  # checked above
-    mode = blocks if kind in ("sqlite", "postgres") else None
-    return SinkConfig(kind=kind, name=kind, blocks=mode, dsn=dsn if kind == "postgres" else None)  # type: ignore[arg-type]  # checked above
 
 
 def with_duration(config: Config, duration_s: float) -> Config:
@@ -259,6 +226,8 @@ def _check_names(what: str, names: Sequence[str]) -> None:
 
 def _check_device(key: str, device: DeviceConfig, source: str) -> None:
     try:
+        if not (device.reconnect_s >= 0 and math.isfinite(device.reconnect_s)):
+            raise WrongKeyError("reconnect_s", f"{device.reconnect_s:g}: give a number of seconds, 0 or more")
         if not device.tasks:
             raise WrongKeyError("task", f"the device {device.name!r} has no task: add a [[device.task]]")
         _check_names("task", [task.name for task in device.tasks])
@@ -287,23 +256,16 @@ def _check_task(key: str, task: TaskConfig) -> None:
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise WrongKeyError(f"{key}.{name}", f"{value:g}: give a number above 0")
     if task.block_samples is not None and task.block_s is not None:
-        raise WrongKeyError(f"{key}.block_s", "give block_samples or block_s, not both")
+        both = f"{task.block_s:g} beside block_samples = {task.block_samples}: give block_samples or block_s, not both"
+        raise WrongKeyError(f"{key}.block_s", both)
     task.check_block(key, task.rate_hz or 1.0)
     if task.samples is not None and task.duration_s is not None:
-        raise WrongKeyError(f"{key}.duration_s", "give samples or duration_s, not both")
-    if task.kind == "readings" and (task.block_samples or task.block_s):
-        raise WrongKeyError(
-            f"{key}.block_samples", f"the task {task.name!r} is polled, and has no blocks: leave it out"
-        )
-
-
-def _check_sink(where: str, sink: SinkConfig) -> None:
-    if sink.kind == "postgres" and not sink.dsn:
-        _wrong(where, "dsn: a postgres sink needs one, such as 'postgresql://user@host/database'")
-    if sink.kind != "postgres" and sink.dsn:
-        _wrong(where, f"dsn: a {sink.kind} sink has none; leave it out")
-    if sink.blocks == "skip" and sink.kind not in _READINGS_ONLY:
-        _wrong(where, f"blocks = 'skip': a {sink.kind} sink takes 'summary', 'samples', 'both'; set topics instead")
+        both = f"{task.duration_s:g} beside samples = {task.samples}: give samples or duration_s, not both"
+        raise WrongKeyError(f"{key}.duration_s", both)
+    for name, value in (("block_samples", task.block_samples), ("block_s", task.block_s)):
+        if task.kind == "readings" and value is not None:
+            why = f"{value:g}: the task {task.name!r} is polled, and has no blocks: leave it out"
+            raise WrongKeyError(f"{key}.{name}", why)
 
 
 def _wrong(where: str, message: str) -> NoReturn:

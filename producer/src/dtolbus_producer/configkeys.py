@@ -8,6 +8,17 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+_TYPES = re.compile(r"expected ([a-z |]+), got ([a-z]+)")
+_MISSING = re.compile(r"object missing required field (\w+)")
+_WORDS = {
+    "str": "a text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list in [ ]",
+    "object": "a table { }",
+}
+
 
 def key_problem(raw: object, expected: type[msgspec.Struct]) -> str | None:
     """Return the first thing wrong as `path = value: what is allowed`, or None where all is well.
@@ -24,12 +35,26 @@ def key_problem(raw: object, expected: type[msgspec.Struct]) -> str | None:
         message, _, place = str(error).partition(" - at `")
         path = place.rstrip("`").removeprefix("$").removeprefix(".")
         message = (message[:1].lower() + message[1:]).replace("`", "").replace(" | null", "")
-        choices = _choices_at(expected, path)
-        if message.startswith("invalid enum") and choices:
-            message = f"allowed are {', '.join(map(repr, choices))}"
+        missing = _MISSING.fullmatch(message)
+        if missing is not None:
+            return f"{f'{path}.' if path else ''}{missing[1]}: it is missing: give one"
         value = _value_at(raw, path)
+        message = _allowed(message, _hint_at(expected, path), path.rpartition(".")[2])
         return f"{path} = {value!r}: {message}" if path and value is not None else f"{path or 'file'}: {message}"
     return None
+
+
+def _allowed(message: str, hint: Any, key: str) -> str:
+    """Return msgspec's message in the words of whoever writes the file: what is allowed."""
+    found = _TYPES.fullmatch(message)
+    choices = _choices(hint)
+    if found is None and not (message.startswith("invalid enum") and choices):
+        return message
+    wanted = [] if found is None else found[1].split(" | ")
+    if found is not None and (wanted, found[2]) in ((["array"], "object"), (["object"], "array")):
+        return f"write {f'[[{key}]]' if wanted == ['array'] else f'[{key}]'}, not {'[ ]' if wanted == ['array'] else '[[ ]]'}"
+    kinds = [_WORDS[kind] for kind in wanted or _names(hint) if kind in _WORDS and not (kind == "str" and choices)]
+    return f"allowed are {', '.join([*map(repr, choices), *kinds])}" if choices else f"give {' or '.join(kinds)}"
 
 
 def _unknown_keys(raw: object, expected: type[msgspec.Struct], path: str) -> Iterator[tuple[str, str, list[str]]]:
@@ -63,15 +88,24 @@ def _struct_in(hint: Any) -> type[msgspec.Struct] | None:
     return None
 
 
-def _choices_at(expected: type[msgspec.Struct], path: str) -> list[Any]:
-    """Return the values that the Literal at a path like `sink[0].kind` allows."""
+def _hint_at(expected: type[msgspec.Struct], path: str) -> Any:
+    """Return the type of what stands at a path like `sink[0].kind`."""
     *outer, last = re.sub(r"\[[^]]*\]", "", path).split(".")
     struct: type[msgspec.Struct] | None = expected
     for part in outer:
         struct = None if struct is None else _struct_in(_hints(struct).get(part))
-    hint = None if struct is None else _hints(struct).get(last)
+    return None if struct is None else _hints(struct).get(last)
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Return the values that a Literal, or one in a union, allows."""
     literals = [hint, *get_args(hint)]
     return [choice for literal in literals if get_origin(literal) is Literal for choice in get_args(literal)]
+
+
+def _names(hint: Any) -> list[str]:
+    """Return the names of the plain types in a union."""
+    return [part.__name__ for part in get_args(hint) if isinstance(part, type)]
 
 
 def _hints(struct: type[msgspec.Struct]) -> dict[str, Any]:

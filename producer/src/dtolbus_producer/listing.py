@@ -15,6 +15,7 @@ from dtolbus.records import RunInfo, RunStatus, utc_from_ns
 from dtolbus.registrations import Registration, forget, read_registrations
 from dtolbus.runs import RunFile, RunFolder, list_runs
 from dtolbus.topics import stream_name
+from dtolbus_producer.columns import columns
 from dtolbus_producer.journalfacts import journal_of, run_facts
 from dtolbus_producer.progress import sink_progress
 from dtolbus_producer.quantities import show_age, show_size
@@ -128,7 +129,7 @@ def runs_text(lines: Sequence[RunLine]) -> list[str]:
                 ", ".join(shares) or "no sink takes it",
             )
         )
-    return _table(rows)
+    return columns(rows)
 
 
 def sinks_text(lines: Sequence[SinkLine]) -> list[str]:
@@ -140,7 +141,7 @@ def sinks_text(lines: Sequence[SinkLine]) -> list[str]:
         ago = _ago(line.heard_utc)
         topics = " ".join(line.topics) or "all"
         rows.append((line.name, line.kind, ago, str(line.runs), str(line.lag), topics, line.place))
-    return _table(rows)
+    return columns(rows)
 
 
 def as_json(lines: Sequence[RunLine] | Sequence[SinkLine]) -> str:
@@ -191,8 +192,3 @@ def _ago(instant: str) -> str:
     except ValueError:
         return "never"
     return f"{show_age(max(0.0, seconds))} ago"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,7 +1,5 @@
 """The parts of a stack: which child processes there are, and how each is called."""
 
-import errno
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +16,8 @@ from dtolbus.wire import Hello, encode
 from dtolbus_producer.children import Child, ChildSpec
 from dtolbus_producer.config import Config, GatewayConfig, dump_config
 from dtolbus_producer.plan import place_of, worker_arguments
+from dtolbus_producer.ports import port_problem
 
-_PORT_TAKEN = {errno.EADDRINUSE, errno.EACCES}
 _PROBE_S = 0.2
 _SHORTEST_RUN_S = 0.05
 
@@ -150,15 +148,9 @@ def with_ports(gateway: GatewayConfig) -> GatewayConfig:
 def check_ports(gateway: GatewayConfig) -> None:
     """Raise CannotStartError where a port is taken; checked before any sink could talk to whoever has it."""
     for option, port in (("--pub-port", gateway.pub_port), ("--catchup-port", gateway.catchup_port)):
-        with socket.socket() as probe:
-            if os.name != "nt":  # as the gateway's own socket: a port in TIME_WAIT is free
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((gateway.host, port))
-            except OSError as error:
-                if error.errno in _PORT_TAKEN:
-                    taken = f"port {port} is in use: stop what uses it, or choose another with {option}"
-                    raise CannotStartError(taken) from error
+        problem = port_problem(gateway.host, port)
+        if problem is not None:
+            raise CannotStartError(f"port {port} is {problem}, or choose another with {option}")
 
 
 def gateway_answers(gateway: GatewayConfig) -> bool:

@@ -12,18 +12,15 @@ import msgspec
 
 from dtolbus.errors import CannotStartError, UsageError
 from dtolbus_producer.config import (
-    DEFAULT_SINKS,
-    BlocksMode,
     Config,
-    SinkConfig,
     checked,
     default_config,
-    default_sink,
     load_config,
     with_duration,
 )
 from dtolbus_producer.durations import check_durations
 from dtolbus_producer.postgres_embedded import EMBEDDED
+from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, default_sink
 from dtolbus_producer.sinkplaces import default_place
 
 SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")

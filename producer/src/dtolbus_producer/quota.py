@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import NamedTuple, Self
 from dtolbus.errors import CannotStartError
 from dtolbus.registrations import read_registrations
 from dtolbus_producer.deletion import delete, deleting, set_aside_room
+from dtolbus_producer.disks import room
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.journalfacts import journal_facts
 from dtolbus_producer.quantities import show_size
@@ -115,7 +115,7 @@ class Quota:
 
     def _shortage(self) -> Shortage | None:
         """Return by how much the journal is too large; None where it is not, as far as can be told now."""
-        disk = shutil.disk_usage(_existing(self._data / "journal"))
+        disk = room(self._data / "journal")
         asked = free_bytes_asked(self._settings.min_free_bytes, disk.total)
         if disk.free < asked:
             free = f"{show_size(disk.free)} are free on its disk, and {show_size(asked)} are to stay so (min_free)"
@@ -182,8 +182,3 @@ def _cause(removal: Removal, shortage: Shortage) -> str:
     if removal.lost_to:
         return f"{limit}, before {', '.join(holder.name for holder in removal.lost_to)} had it"
     return f"{limit}; every sink registered then had it"
-
-
-def _existing(path: Path) -> Path:
-    """Return the path, or its nearest parent that is there."""
-    return next((place for place in (path, *path.absolute().parents) if place.exists()), path)

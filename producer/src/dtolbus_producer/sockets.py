@@ -30,7 +30,7 @@ class GatewaySockets:
     """Binds both ports on the loopback. Raises CannotStartError where one is in use, or the host is another."""
 
     def __init__(self, host: str, pub_port: int, catchup_port: int) -> None:
-        address = _loopback(host)
+        address = loopback_address(host)
         self._context = zmq.Context()
         try:
             self._pub = Publisher(lambda: self._bound(zmq.XPUB, f"tcp://{address}:{pub_port}", pub_port, "--pub-port"))
@@ -111,7 +111,7 @@ def _small(frames: list[Frame]) -> bool:
     return sum(len(frame) for frame in frames) < _COPY_BELOW_BYTES
 
 
-def _loopback(host: str) -> str:
+def loopback_address(host: str) -> str:
     """Return the IPv4 loopback address that the host is. Raises CannotStartError for any other."""
     if host == "localhost":
         return "127.0.0.1"

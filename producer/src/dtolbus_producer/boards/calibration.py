@@ -56,7 +56,9 @@ def gain_for(range_v: float, full_scale_v: float, gains: tuple[float, ...]) -> f
 def check_unit(key: str, channel: ChannelConfig) -> None:
     """Raise WrongKeyError where gain, range, unit and sensitivity contradict each other; `key` is its path."""
     if channel.gain is not None and channel.range is not None:
-        raise WrongKeyError(f"{key}.gain", "give the gain or the range, not both")
+        raise WrongKeyError(
+            f"{key}.gain", f"{channel.gain:g} beside range = {channel.range:g}: give the gain or the range, not both"
+        )
     if channel.unit not in (None, "V") and channel.sensitivity_v is None and channel.thermocouple is None:
         raise WrongKeyError(f"{key}.unit", f"{channel.unit!r} from volts: give sensitivity_v, the volts for one unit")
     if channel.sensitivity_v is not None and not (channel.sensitivity_v and math.isfinite(channel.sensitivity_v)):

@@ -25,7 +25,7 @@ class PlaybackOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlaybackBoard:
-    """A file in the place of a board; one block task."""
+    """A recording in the place of a board, `playback:PATH`: a .npz or .dt-raw file, played by one block task."""
 
     options_type = PlaybackOptions
 

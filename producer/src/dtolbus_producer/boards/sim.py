@@ -10,13 +10,17 @@ import numpy as np
 from dtolbus.errors import BoardError
 from dtolbus.records import Channel, SensorStatus
 from dtolbus_producer.boards import Buffer, End, Fault, Readout, TaskPlan
+from dtolbus_producer.boards.finding import BoardFound
 from dtolbus_producer.boards.simchannels import (
+    GAINS,
+    INPUTS,
     check_channel,
     read_back_rate_hz,
     thermocouple_channel,
     volts_channel,
 )
 from dtolbus_producer.boards.simsignal import (
+    FULL_SCALE_V,
     simulated_codes,
     simulated_lateness_ns,
     simulated_temperature,
@@ -24,7 +28,6 @@ from dtolbus_producer.boards.simsignal import (
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
 
 MODEL = "DT9806 (simulated)"
-"""`sensor_status` of a thermocouple that is open."""
 
 
 class OpenThermocouple(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +86,21 @@ class SimBoard:
             )
         for place, task in enumerate(device.tasks):
             _check_task(f"task[{place}]", task, options)
+
+    @staticmethod
+    def find() -> list[BoardFound]:
+        """Return the simulated board: it is always there."""
+        return [
+            BoardFound(
+                board="sim",
+                model=MODEL,
+                inputs=INPUTS,
+                resolution_bits=16,
+                ranges_v=tuple(FULL_SCALE_V / gain for gain in GAINS),
+                gains=GAINS,
+                throughput_hz=SimOptions().throughput_hz,
+            )
+        ]
 
     def open(self) -> None:
         """Take the board. Raises BoardError while it is away."""

@@ -52,4 +52,7 @@ def check_channel(key: str, channel: ChannelConfig, task: TaskConfig) -> None:
     if channel.range is not None and not 0 < channel.range <= FULL_SCALE_V:
         raise WrongKeyError(f"{key}.range", f"{channel.range:g} V: the ranges of a DT9806 are 10, 5, 2.5, 1.25 V")
     if channel.thermocouple and task.kind == "blocks":
-        raise WrongKeyError(f"{key}.thermocouple", "the simulated board reads thermocouples in polled tasks only")
+        raise WrongKeyError(
+            f"{key}.thermocouple",
+            f"{channel.thermocouple!r}: the simulated board reads thermocouples in polled tasks only (kind = 'readings')",
+        )
