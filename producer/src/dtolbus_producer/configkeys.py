@@ -52,7 +52,7 @@ def _allowed(message: str, hint: Any, key: str) -> str:
         return message
     wanted = [] if found is None else found[1].split(" | ")
     if found is not None and (wanted, found[2]) in ((["array"], "object"), (["object"], "array")):
-        return f"write {f'[[{key}]]' if wanted == ['array'] else f'[{key}]'}, not {'[ ]' if wanted == ['array'] else '[[ ]]'}"
+        return f"write [[{key}]], not [{key}]" if found[2] == "object" else f"write [{key}], not [[{key}]]"
     kinds = [_WORDS[kind] for kind in wanted or _names(hint) if kind in _WORDS and not (kind == "str" and choices)]
     return f"allowed are {', '.join([*map(repr, choices), *kinds])}" if choices else f"give {' or '.join(kinds)}"
 

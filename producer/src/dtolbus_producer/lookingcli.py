@@ -50,10 +50,10 @@ def doctor(config: Path | None, data: Path | None, dsn: str | None, machine: boo
 
     Exit 0 when nothing is a problem, else 1.
     """
-    from dtolbus_producer.doctor import examining  # noqa: PLC0415  # as above
+    from dtolbus_producer.doctor.examining import as_json, as_text, examine  # noqa: PLC0415  # as above
     from dtolbus_producer.plan import UpOptions, resolve  # noqa: PLC0415  # as above
 
-    findings = examining.examine(resolve(UpOptions(config=config, data=data, dsn=dsn)))
-    for line in [examining.as_json(findings)] if machine else examining.as_text(findings):
+    findings = examine(resolve(UpOptions(config=config, data=data, dsn=dsn)))
+    for line in [as_json(findings)] if machine else as_text(findings):
         click.echo(line)
     return 1 if any(finding.state == "problem" for finding in findings) else 0

@@ -54,5 +54,5 @@ def check_channel(key: str, channel: ChannelConfig, task: TaskConfig) -> None:
     if channel.thermocouple and task.kind == "blocks":
         raise WrongKeyError(
             f"{key}.thermocouple",
-            f"{channel.thermocouple!r}: the simulated board reads thermocouples in polled tasks only (kind = 'readings')",
+            f"{channel.thermocouple!r}: the simulated board reads them in polled tasks only (kind = 'readings')",
         )

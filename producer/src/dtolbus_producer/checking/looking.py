@@ -73,6 +73,7 @@ def _device(config: Config, device: DeviceConfig, runs: list[RunInfo], problems:
             board.close()
     except (DtolbusError, WrongKeyError) as error:
         problems.append(f"device {device.name!r}: {error}; connect the board, or see `dtolbus boards`")
+        return DeviceReport(name=device.name, board=device.board, problem=str(error))
     return DeviceReport(name=device.name, board=device.board, tasks=tuple(tasks))
 
 

@@ -29,6 +29,7 @@ class DeviceReport(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     board: str
     tasks: tuple[TaskReport, ...] = ()
+    problem: str | None = None
 
 
 class PlaceReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,8 +31,8 @@ _CHANNEL_HEAD = ("channel", "input", "range", "gain", "measures", "sensor")
 
 def _device(device: DeviceReport) -> Iterator[str]:
     yield f"device {device.name}: {device.board}"
-    if not device.tasks:
-        yield "  its board is not to be had"
+    if device.problem is not None:
+        yield f"  not to be had: {device.problem}"
     for task in device.tasks:
         yield f"  task {task.name} ({task.kind}) on {task.board}"
         yield f"    {_rate(task)}"
