@@ -9,6 +9,7 @@ from dtolbus_producer.config import load_config
 from dtolbus_producer.journalconfig import JournalConfig
 
 ROOT = Path(__file__).parents[2]
+COMMANDS = ("up", "check", "boards", "doctor", "verify", "listen", "prune", "run", "serve")
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -30,7 +31,7 @@ def test_its_commands_exist_with_the_options_it_names() -> None:
     for line in set(lines):
         words = line.split()
         known = [word for word in words[1:2] if not word.startswith("-")] if words[0] == "dtolbus" else words[1:2]
-        command = [words[0], *(word for word in known if word in ("up", "verify", "listen", "prune", "run", "serve"))]
+        command = [words[0], *(word for word in known if word in COMMANDS)]
         script = Path(sys.executable).parent / command[0]
         helped = subprocess.run([script, *command[1:], "--help"], capture_output=True, text=True, timeout=60)
         assert helped.returncode == 0, line
