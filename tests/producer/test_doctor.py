@@ -71,9 +71,9 @@ PROC_NET_TCP = """\
    1: 0100007F:15E1 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 0
 """
 MOUNTS = """\
-/dev/sda1 / ext4 rw 0 0
-server:/lab /mnt/my\\040lab nfs4 rw 0 0
 tmpfs /mnt/my\\040lab/fast tmpfs rw 0 0
+server:/lab /mnt/my\\040lab nfs4 rw 0 0
+/dev/sda1 / ext4 rw 0 0
 """
 
 
