@@ -61,6 +61,7 @@ def encode_block(block: DaqBlock, seq: int) -> Encoded:
         sensor_status=_runs_of(block.sensor_status) or None,
         error=block.error,
         cjc=None if block.cjc_data is None else [_nullable(row) for row in block.cjc_data.tolist()],
+        anchor=block.anchor,
     )
     return Encoded(header, payload)
 
@@ -152,6 +153,7 @@ def _decode_bus_block(run: RunInfo, header: ChunkHeader, index: int, clock: Cloc
         read_finished_at=_instant(header.read_finished_at),
         sensor_status=_status_of(header),
         error=header.error,
+        anchor=header.anchor,
     )
 
 
@@ -182,6 +184,7 @@ def _decode_lone_block(file: FileHeader, header: ChunkHeader, codes: Any) -> Daq
         sample_rate_hz=rate,
         block_period_ns=raw.get("block_period_ns"),
         clock=header.clock,
+        anchor=header.anchor,
         task_started_at=None if started is None else datetime.fromisoformat(started),
         t0=_instant(header.t0) or t_utc,
         t_midpoint_mono_ns=header.t_midpoint_mono_ns,

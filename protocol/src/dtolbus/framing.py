@@ -15,6 +15,7 @@ import xxhash
 
 from dtolbus.errors import RawFormatError
 from dtolbus.records import (
+    Anchor,
     Channel,
     Clock,
     ErrorInfo,
@@ -64,6 +65,7 @@ class ChunkHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """By channel: runs of (status, samples)."""
     error: ErrorInfo | None = None
     cjc: list[list[float | None]] | None = None
+    anchor: Anchor | None = None
     checksum: str | None = None
 
 

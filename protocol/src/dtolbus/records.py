@@ -64,6 +64,19 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     """Time from one sample of a channel to the next, ns; a float, so that nothing accumulates."""
 
 
+class Anchor(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of the time, raw, once a second or so: from these a run's clock can be fitted again, and better."""
+
+    samples: int
+    """So many samples of each channel were over when the board's callback came, which may be late, but never early."""
+    mono_ns: int
+    """Monotonic instant of the callback, ns."""
+    utc_ns: int
+    """The same instant by the wall clock as it stood then, ns since 1970; the run's own UTC follows no step."""
+    uncertainty_ns: int
+    """How far the monotonic instants of the block that carries this may be off, ns."""
+
+
 class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
     """One channel of a task, with the linear calibration of its codes: value = code × scale + offset."""
 
@@ -191,6 +204,8 @@ class DaqBlock:
     """The sample period in whole ns; where `clock` is set, its float period counts instead."""
     clock: Clock | None = None
     """The clock fit this block was journaled with."""
+    anchor: Anchor | None = None
+    """The earliest callback of the second before, in the first block of each second."""
     task_started_at: datetime | None = None
     t0: datetime | None = None
     """UTC instant of the block's first sample."""
@@ -386,6 +401,7 @@ def block_of_run(
     read_finished_at: datetime | None = None,
     sensor_status: Mapping[str, Iterable[int]] | None = None,
     error: ErrorInfo | None = None,
+    anchor: Anchor | None = None,
 ) -> DaqBlock:
     """Return the block that `run` has at `index`: codes of shape (channels, samples), stamped by the clock fit."""
     samples = codes.shape[1]
@@ -405,6 +421,7 @@ def block_of_run(
         sample_rate_hz=run.rate_hz,
         block_period_ns=round(1e9 / run.rate_hz),
         clock=clock,
+        anchor=anchor,
         task_started_at=utc_from_ns(run.started_utc_ns),
         t0=t_utc,
         t_midpoint_mono_ns=t_mono_ns + round(samples * clock.period_ns / 2),

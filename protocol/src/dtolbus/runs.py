@@ -49,6 +49,20 @@ class Head(NamedTuple):
     """Byte after the last durable record in the newest segment."""
 
 
+class RunClock(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a run's clock went, of a run that ended in order."""
+
+    utc_moved_ns: int
+    """How far the wall clock moved against the run's own UTC, which keeps the offset of its start, ns."""
+    rate_hz: float | None = None
+    """Mean true rate by the clock fit; None where the samples were not timed (readings, recordings)."""
+    drift_ppm: float | None = None
+    """How far that is off the nominal rate; positive: the board is fast."""
+    drift_uncertainty_ppm: float | None = None
+    uncertainty_ns: int | None = None
+    """How far the monotonic instants of the last samples may be off, ns."""
+
+
 class RunFile(msgspec.Struct, frozen=True):
     """`run.json`: what a run is and, once it is over, how it ended."""
 
@@ -60,6 +74,7 @@ class RunFile(msgspec.Struct, frozen=True):
     """Samples a channel (polls) journaled, of a run that is over."""
     bytes: int | None = None
     """Bytes of all segments of a run that is over."""
+    clock: RunClock | None = None
 
 
 def encode_head(head: Head) -> bytes:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dtolbus.errors import WireError
 from dtolbus.packing import pack_reading, unpack_reading
 from dtolbus.records import (
+    Anchor,
     Clock,
     DaqBlock,
     DaqEvent,
@@ -181,6 +182,7 @@ class _BlockHeader(msgspec.Struct, frozen=True, array_like=True):
     read_started_ns: int | None = None
     read_finished_ns: int | None = None
     error: ErrorInfo | None = None
+    anchor: Anchor | None = None
 
 
 class _RecordHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -321,6 +323,7 @@ def _encode_block(subject: bytes, run: RunInfo, block: DaqBlock) -> list[Frame]:
         read_started_ns=None if block.read_started_at is None else ns_from_utc(block.read_started_at),
         read_finished_ns=None if block.read_finished_at is None else ns_from_utc(block.read_finished_at),
         error=block.error,
+        anchor=block.anchor,
     )
     return _sealed(subject, _pack(header), *(array.data.cast("B") if array.size else b"" for array in arrays))
 
@@ -394,6 +397,7 @@ def _decode_block(header: _BlockHeader, frames: Sequence[Frame]) -> RunRecord:
         read_finished_at=None if header.read_finished_ns is None else utc_from_ns(header.read_finished_ns),
         sensor_status=status,
         error=header.error,
+        anchor=header.anchor,
     )
     return RunRecord(run, block)
 
