@@ -249,7 +249,7 @@ def test_readings_have_their_values_units_times_and_index(tmp_path):
     readings = readings_of(run)
     polled = [reading for reading in readings if reading.error is None]
 
-    assert [reading.reading_index for reading in readings] == list(range(len(readings)))
+    assert [record.index for record in records_of(run)] == list(range(len(readings) + len(events_of(run))))
     expected = {f"tc{n}": [simulated_temperature(0, n, slot, rate_hz=100.0) for slot in range(20)] for n in range(3)}
     for reading in polled:
         assert reading.units == {"tc0": "°C", "tc1": "°C", "tc2": "°C"}

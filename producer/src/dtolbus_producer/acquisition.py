@@ -11,9 +11,10 @@ from dtolbus_producer.boards import Board, board_class
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
+from dtolbus_producer.polling import run_readings
 from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
-from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_readings
+from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def acquire(config: Config, device_name: str, data_dir: Path, stop: threading.Ev
         UsageError: there is no such device, or the board cannot do what is asked of it.
         CannotStartError: no board, no journal, or no room for one.
         JournalError: the disk is full, or the journal has reached its quota.
-        BoardError: the board did not come back.
+        BoardError: the board did not come back, or a poll failed where the config says `on_error = "raise"`.
     """
     device = config.device(device_name)
     journal = data_dir / "journal"
@@ -76,6 +77,10 @@ class _Acquisition:
                 outcomes = _Session(self, tasks).run()
             finally:
                 self._board.close()
+            for task in tasks:
+                if outcomes[task.name].end == "failed":
+                    reason = outcomes[task.name].reason
+                    raise BoardError(f"device {self._device.name!r}, task {task.name!r}: {reason} (on_error = 'raise')")
             tasks = [task for task in tasks if outcomes[task.name].end == "lost"]
             if not tasks or self._stop.is_set():
                 return
@@ -114,6 +119,7 @@ class _Acquisition:
             queue_s=self._config.journal.queue_s,
             open_writer=self._open_writer,
             full=self._quota.full,
+            on_error=task.on_error or "return",
         )
 
     def _open_writer(self, info: RunInfo) -> RunWriter:
@@ -176,7 +182,7 @@ class _Session:
             self._halt.set()
             return
         self._outcomes[task.name] = outcome
-        if outcome.end == "lost":
+        if outcome.end in ("lost", "failed"):
             self._halt.set()
 
     def _seen_from_outside(self, outcome: Outcome) -> Outcome:

@@ -266,6 +266,10 @@ def _check_task(key: str, task: TaskConfig) -> None:
         if task.kind == "readings" and value is not None:
             why = f"{value:g}: the task {task.name!r} is polled, and has no blocks: leave it out"
             raise WrongKeyError(f"{key}.{name}", why)
+    if task.kind == "blocks" and task.on_error is not None:
+        raise WrongKeyError(
+            f"{key}.on_error", f"{task.on_error!r}: the task {task.name!r} is clocked, and is not polled: leave it out"
+        )
 
 
 def _wrong(where: str, message: str) -> NoReturn:

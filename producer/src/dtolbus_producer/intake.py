@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from dtolbus.errors import DtolbusError
 from dtolbus.records import DaqBlock, DaqEvent, Record, RunEnd, RunInfo
+from dtolbus.runs import RunClock
 from dtolbus_producer.journal import JournalFullError, RunWriter
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Intake:
         self._held: deque[MakeRecord] = deque()
         self._lost = (0, 0)
         self._end: RunEnd = "interrupted"
+        self._clock: RunClock | None = None
         self._error: DtolbusError | None = None
         self._is_drained = False
         self._thread = threading.Thread(target=self._write_all, name=f"journal {info.device}/{info.task}", daemon=True)
@@ -81,10 +83,10 @@ class Intake:
         self._held.append(self._event_maker(kind, message, sample_index, lost_samples))
         self._flush()
 
-    def finish(self, end: RunEnd) -> None:
+    def finish(self, end: RunEnd, clock: RunClock) -> None:
         """Write everything and close the run. Raises what went wrong with the journal."""
         self._hold_loss()
-        self._end = end
+        self._end, self._clock = end, clock
         while self._held and self._error is None:
             try:
                 self._queue.put(self._held[0], timeout=_WAIT_S)
@@ -162,4 +164,4 @@ class Intake:
             self._end = "interrupted"
             raise
         finally:
-            writer.close(self._end)
+            writer.close(self._end, self._clock)

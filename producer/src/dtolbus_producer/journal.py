@@ -15,7 +15,7 @@ from filelock import FileLock
 from dtolbus import files
 from dtolbus.errors import CannotStartError, DtolbusError
 from dtolbus.records import DaqBlock, DaqReading, Record, RunEnd, RunInfo
-from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunFile, encode_head, run_path
+from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunClock, RunFile, encode_head, run_path
 from dtolbus_producer.recovery import recover_run
 from dtolbus_producer.segment import Segment
 
@@ -131,7 +131,7 @@ class RunWriter:
                 self._fail(error)
             self._raise_error()
 
-    def close(self, state: RunEnd = "ended") -> None:
+    def close(self, state: RunEnd = "ended", clock: RunClock | None = None) -> None:
         """Make all durable and write how the run ended. Does nothing when it is closed.
 
         Raises JournalError where that fails; then the run is recovered at the next start.
@@ -145,7 +145,7 @@ class RunWriter:
         try:
             self._sync()
             ended: RunEnd = state if self._error is None else "interrupted"
-            self._write_run_file(RunFile(self.info, ended, self._durable, self._samples, self.size))
+            self._write_run_file(RunFile(self.info, ended, self._durable, self._samples, self.size, clock))
         except OSError as error:
             self._error = self._error or error
             log.warning("run left open", extra={"run": str(self.path), "error": str(error)})

@@ -13,7 +13,7 @@ import msgspec
 from dtolbus.errors import UsageError
 from dtolbus.records import RunInfo, RunStatus, utc_from_ns
 from dtolbus.registrations import Registration, forget, read_registrations
-from dtolbus.runs import RunFile, RunFolder, list_runs
+from dtolbus.runs import RunClock, RunFile, RunFolder, list_runs
 from dtolbus.topics import stream_name
 from dtolbus_producer.columns import columns
 from dtolbus_producer.journalfacts import journal_of, run_facts
@@ -47,6 +47,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     """What is still there."""
     segments: int
     board: str
+    clock: RunClock | None
+    """How the clock went, of a run that ended in order."""
     sinks: tuple[SinkShare, ...]
 
 
@@ -86,6 +88,7 @@ def run_lines(data: Path) -> list[RunLine]:
                 bytes=facts.bytes,
                 segments=len(facts.segments),
                 board=info.board,
+                clock=file.clock,
                 sinks=tuple(_share(sink, info, facts.head) for sink in sinks if sink.takes(info)),
             )
         )
@@ -113,7 +116,20 @@ def runs_text(lines: Sequence[RunLine]) -> list[str]:
     """Return the runs for people."""
     if not lines:
         return ["the journal holds no runs"]
-    rows = [("run", "stream", "state", "started (UTC)", "duration", "records", "on disk", "board", "acknowledged by")]
+    rows = [
+        (
+            "run",
+            "stream",
+            "state",
+            "started (UTC)",
+            "duration",
+            "records",
+            "on disk",
+            "board",
+            "clock",
+            "acknowledged by",
+        )
+    ]
     for line in lines:
         shares = (f"{share.name} {'all' if not share.lag else share.position}" for share in line.sinks)
         rows.append(
@@ -126,6 +142,7 @@ def runs_text(lines: Sequence[RunLine]) -> list[str]:
                 f"{line.first}..{line.head}",
                 show_size(line.bytes),
                 line.board or "-",
+                _drift(line.clock),
                 ", ".join(shares) or "no sink takes it",
             )
         )
@@ -184,6 +201,12 @@ def _status(folder: RunFolder) -> RunStatus:
 def _duration_s(file: RunFile, head: int) -> float:
     samples = file.samples if file.samples is not None else head * file.info.block_samples
     return samples / file.info.rate_hz
+
+
+def _drift(clock: RunClock | None) -> str:
+    if clock is None or clock.drift_ppm is None:
+        return "-"
+    return f"{clock.drift_ppm:+.1f} ± {clock.drift_uncertainty_ppm:.1f} ppm"
 
 
 def _ago(instant: str) -> str:

@@ -16,6 +16,9 @@ _VALUE_BYTES = 8
 _ROUNDING = 1e-6
 """Part of a sample by which a product of duration and rate may be off."""
 
+OnError = Literal["return", "raise", "skip"]
+"""A poll that fails is a reading with the error; ends the run and the acquisition; is an event and no reading."""
+
 
 class WrongKeyError(Exception):
     """A key of a device's configuration has a value that cannot be; `key` is its path below the device."""
@@ -61,6 +64,8 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """Samples a channel (polls) after which the task ends by itself."""
     duration_s: float | None = None
     """The same as a time, s."""
+    on_error: OnError | None = None
+    """Polled tasks: what becomes of a poll that fails; None: `return`."""
 
     @property
     def channel_configs(self) -> tuple[ChannelConfig, ...]:

@@ -74,7 +74,7 @@ class Anchor(msgspec.Struct, frozen=True, array_like=True):
     utc_ns: int
     """The same instant by the wall clock as it stood then, ns since 1970; the run's own UTC follows no step."""
     uncertainty_ns: int
-    """How far the monotonic instants of the block that carries this may be off, ns."""
+    """How far the monotonic instants of the block that carries this may be off, ns; between two, the greater holds."""
 
 
 class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
