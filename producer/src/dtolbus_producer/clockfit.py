@@ -18,7 +18,7 @@ MAX_SLEW_PPM = 500.0
 """How much the published rate may differ from the fitted one."""
 WARMING_PPM_S = 1 / 60
 """How fast a board's rate is taken to change at most, ppm a second."""
-SIGMAS = 3.0
+SIGMAS = 4.0
 """So many standard deviations of the line count as its uncertainty."""
 
 

@@ -48,7 +48,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     segments: int
     board: str
     clock: RunClock | None
-    """How the clock went, of a run that ended in order."""
+    """How the clock went, of a run that its producer closed."""
     sinks: tuple[SinkShare, ...]
 
 

@@ -50,7 +50,7 @@ class Head(NamedTuple):
 
 
 class RunClock(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a run's clock went, of a run that ended in order."""
+    """How a run's clock went, of a run that its producer closed (it was not killed)."""
 
     utc_moved_ns: int
     """How far the wall clock moved against the run's own UTC, which keeps the offset of its start, ns."""
