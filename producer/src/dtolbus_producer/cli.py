@@ -79,7 +79,9 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
             option(
                 "--config", type=click.Path(path_type=Path), help="dtolbus.toml; without it two simulated boards run."
             ),
-            option("--board", help="A kind of board, as `dtolbus boards` lists them: sim, playback:PATH, dtollib[:NAME], …"),
+            option(
+                "--board", help="A kind of board, as `dtolbus boards` lists them: sim, playback:PATH, dtollib[:NAME], …"
+            ),
             option("--speed", help="How fast a recording or the simulation runs: a factor, or max."),
             option("--rate", "rate_hz", type=_SECONDS, help="Samples a second and channel of the simulated board."),
             option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./data]"),
