@@ -195,7 +195,7 @@ def test_a_triggered_run_has_the_times_of_its_trigger(tmp_path, monkeypatch):
     blocks = blocks_of(run)
     for block in blocks:
         true_ns = armed_ns[0] + 400_000_000 + block.first_sample_index * 100_000
-        assert true_ns - 1_000_000 < block.t_mono_ns < true_ns + 50_000_000
+        assert abs(block.t_mono_ns - true_ns) < 60_000_000
     assert run.info.started_mono_ns < armed_ns[0] + 100_000_000
 
 

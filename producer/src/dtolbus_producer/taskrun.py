@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _READ_TIMEOUT_S = 0.1
 _DRAIN_S = 10.0
 """How long a stopped board may go on giving what it had, s."""
+_CALLBACK_LATE_NS = 100_000_000
+"""So late may a triggered run's first callback be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,9 @@ def end_of(outcome: Outcome) -> RunEnd:
 
 
 def _bracket_of_trigger(armed_ns: int, arrived_ns: int, samples: int, rate_hz: float) -> tuple[int, int]:
-    """Return a bracket of the first sample of a triggered run, told by its first buffer.
-
-    Its middle is where that sample was if the callback was not late.
-    """
-    first_ns = max(arrived_ns - round(samples * 1e9 / rate_hz), armed_ns)
-    return armed_ns, 2 * first_ns - armed_ns
+    """Return within which instants the first sample of a triggered run lies, told by its first buffer's callback."""
+    latest_ns = arrived_ns - round(samples * 1e9 / rate_hz)
+    return max(latest_ns - _CALLBACK_LATE_NS, armed_ns), max(latest_ns, armed_ns)
 
 
 def run_info(plan: TaskPlan, request: RunRequest, started_mono_ns: int, offset_ns: int) -> RunInfo:
