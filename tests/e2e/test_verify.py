@@ -2,16 +2,19 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.e2e.commands import run
 from tests.e2e.test_worker import READINGS, RUN, config, work
-from tests.producer.bus import RunningGateway
+from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, reading
 
+from dtolbus.registrations import read_registrations
 from dtolbus_producer.journal import RunWriter
+from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.text_destination import CsvDestination
 
@@ -41,7 +44,7 @@ def data(finished: Path) -> Path:
     kept = finished.with_name("kept")
     if not kept.exists():
         shutil.copytree(finished, kept)
-    shutil.rmtree(finished)
+    shutil.rmtree(finished, ignore_errors=True)
     shutil.copytree(kept, finished)
     return finished
 
@@ -134,6 +137,55 @@ def test_a_copied_folder_says_that_its_sinks_are_elsewhere(data: Path, tmp_path:
     shutil.copytree(data, tmp_path / "copy")
     done = run("dtolbus", "verify", "--data", str(tmp_path / "copy"))
     assert f"sqlite lies outside this folder: {data / 'lab.sqlite'}" in done.stdout
+
+
+def test_a_folder_that_was_moved_is_verified_where_it_is(data: Path, tmp_path: Path) -> None:
+    data.rename(tmp_path / "archive")
+    done = run("dtolbus", "verify", "--data", str(tmp_path / "archive"))
+    assert done.returncode == 0, done.stdout
+    assert f"sqlite is taken to be {tmp_path / 'archive' / 'lab.sqlite'}" in done.stdout
+    assert done.stdout.endswith("COMPLETE: nothing is missing\n")
+
+
+def test_a_damaged_journal_is_told_as_such_and_its_sinks_are_not_blamed(data: Path) -> None:
+    with_a_flipped_bit_in_the_journal(data)
+    done = run("dtolbus", "verify", "--data", str(data))
+    assert done.returncode == 1
+    assert "the journal cannot give the records" in done.stdout
+    assert "1 not compared: damaged in the journal" in done.stdout
+    assert "records missing" not in done.stdout
+    assert "does not have" not in done.stdout
+
+
+def test_while_a_run_is_recorded_its_sink_is_behind_and_no_more(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "journal", READINGS, sync_ms=0)
+    place = str(tmp_path / "lab.sqlite")
+    for index in range(3):
+        writer.append(reading(READINGS, index))
+    with RunningGateway(tmp_path) as gateway:
+        stop = threading.Event()
+        settings = config(gateway, name="sqlite", place=place, policy=BatchPolicy(age_s=0.05))
+        worker = threading.Thread(target=work, args=(SqliteDestination(place), settings, stop))
+        worker.start()
+        eventually(
+            lambda: (
+                [
+                    sink.positions[READINGS.run_id].position
+                    for sink in read_registrations(tmp_path)
+                    if READINGS.run_id in sink.positions
+                ]
+                == [3]
+            )
+        )
+        equal = run("dtolbus", "verify", "--data", str(tmp_path))
+        stop.set()
+        worker.join()
+    writer.append(reading(READINGS, 3))
+    behind = run("dtolbus", "verify", "--data", str(tmp_path))
+    writer.close()
+    assert (equal.returncode, behind.returncode) == (0, 1), equal.stdout + behind.stdout
+    assert "1 records behind; the run is still recorded" in behind.stdout
+    assert "records missing" not in behind.stdout
 
 
 def test_an_interrupted_run_is_told_beside_complete_sinks(tmp_path: Path) -> None:

@@ -127,6 +127,22 @@ def test_a_gap_where_the_journal_has_the_record_is_missing() -> None:
     assert (line.missing, line.remarks) == (1, ["gap 1…1, which the journal has"])
 
 
+def test_what_a_damaged_journal_cannot_give_any_more_is_the_sinks_and_is_not_compared() -> None:
+    stored = Stored(Position(4, 0), [], [EVENT], [], iter(stored_blocks()), iter(()))
+    line = Line("sink", "d/t", "run", "ended", 4)
+    compare(line, iter([JOURNAL[0], Gap(1, 3, "damaged in the journal"), JOURNAL[3]]), stored, "parquet")
+    assert (line.stored, line.unreadable, line.missing, line.remarks) == (4, 2, 0, [])
+    assert line.complete
+
+
+def test_a_sink_that_gets_on_while_its_run_is_recorded_is_behind_and_nothing_else() -> None:
+    stored = Stored(Position(2, 0), [], [], [], iter(stored_blocks()), iter(()))
+    line = Line("sink", "d/t", "run", "running", 4)
+    compare(line, iter(JOURNAL), stored, "parquet")
+    assert (line.stored, line.behind, line.missing, line.remarks) == (2, 2, 0, [])
+    assert not line.complete
+
+
 def test_a_gap_is_told_with_its_cause_and_is_not_complete() -> None:
     gap = Gap(1, 2, "damaged in the journal")
     stored = Stored(Position(4, 0), [gap], [EVENT], [], iter([stored_blocks()[0], stored_blocks()[2]]), iter(()))

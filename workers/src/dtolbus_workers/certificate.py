@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -54,8 +54,12 @@ class Line:
     different: int = 0
     """Records whose stored values are not the journal's."""
     put_aside: int = 0
+    behind: int = 0
+    """Records that a run which is still recorded has, and the sink not yet."""
     not_compared: int = 0
     """Stored records whose values the journal no longer has: they were deleted from it."""
+    unreadable: int = 0
+    """Stored records that the journal cannot give any more: it is damaged there."""
     samples: int = 0
     """Values compared with the journal's."""
     summaries: int = 0
@@ -65,7 +69,7 @@ class Line:
     @property
     def complete(self) -> bool:
         """Whether the sink has all that the journal has or had, once, with equal values where it still has them."""
-        return not (self.missing or self.gaps or self.duplicates or self.different or self.remarks)
+        return not (self.missing or self.behind or self.gaps or self.duplicates or self.different or self.remarks)
 
     def remark(self, text: str) -> None:
         """Note what is wrong; the first few are kept."""
@@ -79,6 +83,8 @@ class Certificate:
 
     lines: list[Line] = field(default_factory=list)
     runs: int = 0
+    left_out: int = 0
+    """Runs of the journal that were not asked for."""
     losses: list[str] = field(default_factory=list)
     """What never reached the journal: no sink can have it."""
     failures: list[str] = field(default_factory=list)
@@ -122,7 +128,11 @@ class _Comparison:
         self._sink = sink
         self._blocks_mode = blocks_mode
         self._run = run
-        self._blocks, self._readings = _ByIndex(stored.blocks), _ByIndex(stored.readings)
+        blocks, readings = stored.blocks, stored.readings
+        if line.state == "running":  # what was committed since the position was read is not held against it
+            blocks = takewhile(lambda block: block.block_index < stored.position.next, blocks)
+            readings = takewhile(lambda reading: reading.reading_index < stored.position.next, readings)
+        self._blocks, self._readings = _ByIndex(blocks), _ByIndex(readings)
         self._events, self._aside = _at_index(stored.events), _at_index(stored.put_aside)
         self._journal_gaps: list[Gap] = []
 
@@ -147,19 +157,24 @@ class _Comparison:
         surplus += sum(map(len, self._events.values())) + sum(map(len, self._aside.values()))
         if surplus:
             line.remark(f"{surplus} records that the journal does not have")
-        line.missing = max(0, line.expected - line.stored - self._explained())
+        if line.state == "running":
+            line.behind = max(0, line.expected - stored.position.next)
+        line.missing = max(0, line.expected - line.behind - line.stored - self._explained())
         self._check_position()
         for text in stored.remarks:
             line.remark(text)
 
     def _gap(self, gap: Gap) -> None:
         self._journal_gaps.append(gap)
+        within = [index for index in (*self._events, *self._aside) if gap.from_index <= index < gap.to_index]
+        others: Counter[int] = Counter()
+        for index in within:
+            others[index] += len(self._events.pop(index, ())) + len(self._aside.pop(index, ()))
+        count = _count_lost(self._line, gap, _Lost(self._blocks, self._readings, others))
         if gap.cause.startswith(DELETED):
-            within = [index for index in (*self._events, *self._aside) if gap.from_index <= index < gap.to_index]
-            others: Counter[int] = Counter()
-            for index in within:
-                others[index] += len(self._events.pop(index, ())) + len(self._aside.pop(index, ()))
-            _count_deleted(self._line, gap, _Deleted(self._blocks, self._readings, others))
+            self._line.not_compared += count
+        else:
+            self._line.unreadable += count
 
     def _put_aside(self, record: Record) -> None:
         found = self._aside.pop(record.index)
@@ -227,8 +242,8 @@ def _at_index(records: Iterable[_Kept]) -> dict[int, list[_Kept]]:
     return found
 
 
-class _Deleted(NamedTuple):
-    """What a sink may have of a range that is deleted from the journal."""
+class _Lost(NamedTuple):
+    """What a sink may have of a range that the journal does not have any more."""
 
     blocks: "_ByIndex[StoredBlock]"
     readings: "_ByIndex[StoredReading]"
@@ -236,8 +251,8 @@ class _Deleted(NamedTuple):
     """How often events and put-aside records stand at an index."""
 
 
-def _count_deleted(line: Line, gap: Gap, found: _Deleted) -> None:
-    """Count the indexes of a deleted range: each must be there once; blocks must lie within its samples."""
+def _count_lost(line: Line, gap: Gap, found: _Lost) -> int:
+    """Count the indexes of such a range: each must be there once; blocks must lie within its samples."""
     last = -1
     doubled = found.others.total() - len(found.others)
     count = len(found.others)
@@ -252,10 +267,10 @@ def _count_deleted(line: Line, gap: Gap, found: _Deleted) -> None:
         last = index
         if isinstance(content, StoredBlock) and not _is_within(content.first_sample_index, gap):
             line.different += 1
-            line.remark(f"block {index} begins at sample {content.first_sample_index}, outside of what was deleted")
-    line.not_compared += count
+            line.remark(f"block {index} begins at sample {content.first_sample_index}, outside of what is gone")
     line.stored += count
     line.duplicates += doubled
+    return count
 
 
 def _overlap(gap: Gap, known: GapLine) -> int:

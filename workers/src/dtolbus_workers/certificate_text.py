@@ -15,6 +15,7 @@ def as_json(certificate: Certificate) -> str:
     body: dict[str, Any] = {
         "complete": certificate.complete,
         "runs": certificate.runs,
+        "left_out": certificate.left_out,
         "losses": certificate.losses,
         "failures": certificate.failures,
         "remarks": certificate.remarks,
@@ -35,6 +36,8 @@ def as_text(certificate: Certificate) -> list[str]:
         lines += [f"  {where}: {remark}" for remark in line.remarks]
         if line.missing:
             lines.append(f"  {where}: {line.missing} records missing; start its worker again: the journal fills in")
+        if line.behind:
+            lines.append(f"  {where}: {line.behind} records behind; the run is still recorded")
         if line.put_aside:
             lines.append(f"  {where}: {line.put_aside} records put aside; `put_aside` says why")
     lines += [f"  {text}" for text in (*certificate.failures, *certificate.losses, *certificate.remarks)]
@@ -48,6 +51,10 @@ def _verdict(certificate: Certificate) -> str:
         return "INCOMPLETE"
     if certificate.losses:
         return "COMPLETE: every sink has what the journal has; what is missing in the journal itself stands above"
+    if certificate.left_out:
+        count = certificate.left_out
+        others = "1 other run" if count == 1 else f"{count} other runs"
+        return f"COMPLETE: nothing is missing in what was recorded now; `dtolbus verify` checks {others} too"
     return "COMPLETE: nothing is missing"
 
 
@@ -67,6 +74,7 @@ def _compared(line: Line) -> str:
     text = " and ".join(filter(None, equal))
     words = [f"{text} equal" if text else ""]
     words.append(f"{line.not_compared} not compared: {DELETED}" if line.not_compared else "")
+    words.append(f"{line.unreadable} not compared: damaged in the journal" if line.unreadable else "")
     compared = ", ".join(filter(None, words)) or "nothing to compare"
     return compared if line.complete else f"{compared}, INCOMPLETE"
 

@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from dtolbus.errors import DtolbusError, RawFormatError, UsageError
 from dtolbus.manifest import DELETED, Manifest
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
@@ -50,6 +52,8 @@ def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str
     sinks = list(_registrations(data, sink_names, certificate))
     if absent := set(sink_names) - {sink.name for sink in sinks}:
         raise UsageError(f"no sink {min(absent)} has registered in {data}")
+    certificate.left_out = len(set(folders) - set(run_ids)) if run_ids else 0
+    sinks = [_moved(sink, data, certificate) for sink in sinks]
     for sink in sinks:
         for run_id in sorted(set(sink.positions) - set(folders)):
             was_here = sink.positions[run_id].stream  # told by an acknowledgement; a worker does not know it
@@ -65,6 +69,15 @@ def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str
                 except OSError as error:
                     certificate.fail(f"run {run_id} cannot be read: {error}")
     return certificate
+
+
+def _moved(sink: Registration, data: Path, certificate: Certificate) -> Registration:
+    """Return the sink where it is: within this folder, if its old place is gone and the folder was moved with it."""
+    old, here = Path(sink.place), data.absolute() / Path(sink.place).name
+    if not old.is_absolute() or old.exists() or not here.exists():
+        return sink
+    certificate.remarks.append(f"{sink.name} is taken to be {here}: {old}, where it was, is gone")
+    return msgspec.structs.replace(sink, place=str(here))
 
 
 def certified(runs: Iterable[JournalRun], sinks: Iterable[Registration]) -> Certificate:
@@ -105,7 +118,14 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
     certificate.runs += 1
     stream = stream_name(run.device, run.task)
     manifest = folder.manifest()
-    lost = sum(_lost_samples(found, manifest) for found in folder.records(0, status.head))
+    lost = 0
+    for found in folder.records(0, status.head):
+        lost += _lost_samples(found, manifest)
+        if isinstance(found, Gap) and not found.cause.startswith(DELETED):
+            what = (
+                f"{stream} {run.run_id}: the journal cannot give the records {found.from_index} to {found.to_index} any"
+            )
+            certificate.fail(f"{what} more ({found.cause}); sinks that have them have the only copy")
     if lost:
         certificate.losses.append(f"{stream} {run.run_id}: {lost} samples a channel never reached the journal")
     if status.state == "interrupted":
@@ -132,8 +152,13 @@ def _lost_samples(found: Record | Gap, manifest: Manifest) -> int:
 
 def _compare(line: Line, folder: JournalRun, sink: Registration) -> None:
     stored = _stored(sink, folder.info)
+    if line.state == "running":  # the sink may have got on since: what it has now, the journal has too
+        line.expected = folder.status().head
     if stored is None:
-        line.missing = line.expected
+        if line.state == "running":
+            line.behind = line.expected
+        else:
+            line.missing = line.expected
         return
     if sink.destination_id and stored.destination_id != sink.destination_id:
         line.remark(f"{sink.place} is another destination than the one that registered")

@@ -132,4 +132,7 @@ class _Worker:
         before = self._positions.get(run.run_id, Position(0, 0))
         after = self._positions[run.run_id] = Position(batch.to_index, before.backfilled + batch.backfilled)
         self._client.acknowledge(Ack(self._config.name, run.device, run.task, run.run_id, after.next, after.backfilled))
+        for gap in batch.gaps:
+            facts = {"run": run.run_id, "from_index": gap.from_index, "to_index": gap.to_index, "cause": gap.cause}
+            log.warning("gap stored: the journal cannot give these records any more", extra=facts)
         log.debug("committed", extra={"run": run.run_id, "position": after.next, "records": len(batch.records)})
