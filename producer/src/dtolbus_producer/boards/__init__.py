@@ -23,6 +23,7 @@ BOARDS = {
     "sim": "dtolbus_producer.boards.sim:SimBoard",
     "playback": "dtolbus_producer.boards.playback:PlaybackBoard",
     "dtollib": "dtolbus_producer.boards.dt:DtBoard",
+    "uldaq": "dtolbus_producer.boards.ul:UlBoard",
 }
 """Board kinds, and where each is; imported only when it is used."""
 

@@ -1,0 +1,359 @@
+"""The uldaq board, on the package uldaq and a stand-in of its library that is built here (no hardware)."""
+
+import ctypes.util
+import sys
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from tests.producer.acquired import acquire_all, blocks_of, events_of
+from tests.producer.looking import call
+from tests.producer.ulbench import (
+    DEAD_DEV,
+    ERROR,
+    FRACTION,
+    OVERRUN,
+    SILENCE,
+    STALL,
+    TRUE_HZ,
+    codes_of,
+    config_of,
+    device_of,
+    forget_uldaq,
+    library,
+    opened,
+    standin,
+    volts_of,
+)
+
+from dtolbus.errors import BoardError, CannotStartError, UsageError
+from dtolbus_producer.boards import Buffer, End, Fault, Readout, finding, ulblocks, ulchannels
+from dtolbus_producer.boards.testing import BLOCK, SAMPLES, BoardConformance
+from dtolbus_producer.boards.ul import UlBoard
+from dtolbus_producer.boards.ulchannels import range_named
+from dtolbus_producer.lookingcli import boards
+from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
+
+__all__ = ["library", "standin"]  # fixtures
+
+
+def small_ring(monkeypatch):
+    """The ring holds eight blocks: 80 ms."""
+    monkeypatch.setattr(ulchannels, "_RING_S", 0.0)
+
+
+class Conformance(BoardConformance):
+    faults = frozenset({"overrun", "loss"})
+
+    @pytest.fixture(autouse=True)
+    def _standin(self, standin, monkeypatch):
+        self.standin = standin
+        small_ring(monkeypatch)
+
+    def device(self, place, fault="", **task):
+        if fault == "overrun":
+            self.standin.happens(STALL, 400)
+        elif fault == "loss":
+            self.standin.happens(ERROR, 450, error=DEAD_DEV, away=2)
+        return device_of(**task)
+
+    def polled(self, place):
+        return device_of(kind="readings", rate_hz=100.0, block_samples=None)
+
+
+class TestCodes(Conformance):
+    """A DT9837A: 24 bit codes."""
+
+    calibrated = ((1 << 23, 0.0), (3 << 22, 5.0), (0, -10.0), ((1 << 23) + 419430, 0.5))
+
+    def expected(self, channel, first, count):
+        return codes_of(channel.physical, first, count)
+
+
+class TestVolts(Conformance):
+    """A board whose calibration only the library knows."""
+
+    @pytest.fixture(autouse=True)
+    def _model(self, _standin):
+        self.standin.set(model=1)
+
+    def expected(self, channel, first, count):
+        return volts_of(channel.physical, first, count)
+
+
+# ---- codes, volts, rate ----
+
+
+def test_a_whole_acquisition_has_the_codes_the_volts_and_the_true_rate(standin, tmp_path):
+    channels = (ChannelConfig("x", physical=2, unit="g", sensitivity_v=0.1), ChannelConfig("y", physical=0, range=0.5))
+    (run,) = acquire_all(config_of(device_of(channels=channels, samples=SAMPLES)), tmp_path)
+    found = blocks_of(run)
+    codes = np.concatenate([block.raw_codes for block in found], axis=1)
+    np.testing.assert_array_equal(codes, [codes_of(2, 0, SAMPLES), codes_of(0, 0, SAMPLES)])
+    values = np.concatenate([block.data for block in found], axis=1)
+    np.testing.assert_allclose(values[0], (codes[0] * 20 / 2**24 - 10) / 0.1, atol=1e-9)
+    np.testing.assert_allclose(values[1], codes[1] * 2 / 2**24 - 1, atol=1e-12)
+    assert [channel.range for channel in run.info.channels] == [(-10.0, 10.0), (-1.0, 1.0)]
+    assert (run.info.dtype, run.info.board, standin.queued) == ("int32", "DT9837A 01C0FFEE", 2)
+    assert run.info.rate_hz == TRUE_HZ
+    assert not events_of(run)
+
+
+def test_volts_that_the_library_has_calibrated_are_journaled_and_the_sensor_is_ours(standin, tmp_path):
+    standin.set(model=1)
+    channels = (ChannelConfig("force", physical=3, unit="kN", sensitivity_v=2.0),)
+    device = device_of(channels=channels, options={"wiring": "differential"}, samples=BLOCK)
+    (run,) = acquire_all(config_of(device), tmp_path)
+    (block,) = blocks_of(run)
+    np.testing.assert_array_equal(block.raw_codes[0], volts_of(3, 0, BLOCK))
+    np.testing.assert_array_equal(block.data[0], volts_of(3, 0, BLOCK) / 2.0)
+    (channel,) = run.info.channels
+    assert (run.info.dtype, channel.encoding, channel.unit, channel.scale) == ("float64", "float", "kN", 0.5)
+
+
+def test_iepe_current_and_coupling_are_set_for_the_channels_named_and_taken_from_the_others(standin, tmp_path):
+    for options, iepe, coupling in (
+        ({"iepe": ["a", "b"], "ac_coupled": ["b"]}, [2, 2], [1, 2]),
+        ({"iepe": ["b"]}, [1, 2], [1, 1]),
+    ):
+        acquire_all(config_of(device_of(options=options, samples=BLOCK)), tmp_path)
+        assert standin.each("iepe")[1:3] == iepe
+        assert standin.each("coupling")[1:3] == coupling
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest_v", "highest_v"),
+    [
+        ("BIP10VOLTS", -10, 10),
+        ("BIPPT625VOLTS", -0.625, 0.625),
+        ("UNI2PT5VOLTS", 0, 2.5),
+        ("BIPPT01VOLTS", -0.01, 0.01),
+    ],
+)
+def test_the_names_of_ranges(name, lowest_v, highest_v):
+    assert range_named(name, 7) == (7, lowest_v, highest_v)
+    assert range_named("MA0TO20", 7) is None
+
+
+def test_every_range_of_the_package_in_volts_is_known(library):
+    uldaq = sys.modules["uldaq"]
+    for limits in uldaq.Range:
+        assert (range_named(limits.name, limits) is None) == (limits.name == "MA0TO20")
+
+
+# ---- what ends a run ----
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OVERRUN, "overrun"),
+        (27, "overrun"),
+        (DEAD_DEV, "device_lost"),
+        (7, "device_lost"),
+        (35, "sdk_error"),
+        (4711, "sdk_error"),  # of a newer library
+        (0, "overrun"),  # it stopped, and says nothing
+    ],
+)
+def test_an_error_of_the_library_is_told_and_a_new_run_goes_on(standin, tmp_path, error, kind):
+    standin.happens(ERROR, 450, error=error)
+    first, second = acquire_all(config_of(device_of(samples=SAMPLES)), tmp_path)
+    (event,) = events_of(first)
+    assert event.kind == kind
+    assert event.message.startswith("DT9837A 01C0FFEE: ")
+    assert "\n" not in event.message
+    assert event.sample_index % BLOCK == 0 or error == 0
+    assert event.sample_index <= 450
+    assert (first.status().state, second.status().state) == ("interrupted", "ended")
+    assert sum(block.samples_per_channel for run in (first, second) for block in blocks_of(run)) == SAMPLES
+
+
+def test_a_ring_that_was_written_over_is_an_overrun_wherever_the_reader_was_held_up(standin, tmp_path, monkeypatch):
+    small_ring(monkeypatch)
+    for number, at in enumerate((0, 99, 100, 350)):
+        standin.happens(STALL, at)
+        first, *others = acquire_all(config_of(device_of(samples=SAMPLES)), tmp_path / str(number))
+        (event,) = events_of(first)
+        assert (event.kind, len(others)) == ("overrun", 1)
+        assert "in a ring of 800, and were written over" in event.message
+        for run in (first, *others):
+            for block in blocks_of(run):
+                first_sample, count = block.first_sample_index, block.samples_per_channel
+                np.testing.assert_array_equal(block.raw_codes[0], codes_of(1, first_sample, count))
+
+
+def test_a_number_that_is_no_code_is_never_journaled(standin, tmp_path):
+    standin.happens(FRACTION, 250)
+    first, second = acquire_all(config_of(device_of(samples=SAMPLES)), tmp_path)
+    (event,) = events_of(first)
+    assert (event.kind, event.sample_index) == ("sdk_error", 200)
+    assert "no code" in event.message
+    assert second.status().state == "ended"
+
+
+def test_a_board_that_falls_silent_is_lost(standin, tmp_path, monkeypatch):
+    monkeypatch.setattr(ulblocks, "_SILENT_S", 0.3)
+    standin.happens(SILENCE, 450)
+    first, second = acquire_all(config_of(device_of(samples=SAMPLES)), tmp_path)
+    (event,) = events_of(first)
+    assert (event.kind, event.sample_index) == ("device_lost", 400)
+    assert second.status().state == "ended"
+
+
+def test_a_reader_that_stalls_does_not_stop_the_ring_and_what_found_no_room_is_told(standin, monkeypatch):
+    small_ring(monkeypatch)
+    monkeypatch.setattr(ulblocks, "_MOST_WAITING_BYTES", 5 * BLOCK * 2 * 4)
+    board = opened(device_of())
+    source = board.blocks(device_of().tasks[0])
+    source.start()
+    threading.Event().wait(0.3)  # thirty blocks, of which five find room
+    source.stop()
+    over, kinds = 0, []
+    while (found := source.read(20.0)) is not End.END:
+        if isinstance(found, Buffer):
+            np.testing.assert_array_equal(found.codes[1], codes_of(2, over, found.codes.shape[1]))
+            over += found.codes.shape[1]
+        else:
+            assert isinstance(found, Fault)
+            kinds.append(found.kind)
+            assert not found.fatal
+            assert found.lost_samples > 0
+            over += found.lost_samples
+    board.close()
+    assert kinds == ["overrun"]
+
+
+def test_a_clock_that_is_another_one_at_the_start_is_refused(standin, monkeypatch):
+    board = opened(device_of())
+    source = board.blocks(device_of().tasks[0])
+    monkeypatch.setattr(source, "_asked_hz", 9000.0)
+    with pytest.raises(BoardError, match=r"the clock started at 90\d\d\.\d+ Hz, where it had said 9998\.3"):
+        source.start()
+    source.stop()
+    board.close()
+
+
+# ---- polled ----
+
+
+def test_polled_values_are_volts_by_the_sensors_sensitivity(standin):
+    channels = (ChannelConfig("x", physical=2, unit="g", sensitivity_v=0.1),)
+    device = device_of(channels=channels, kind="readings", rate_hz=10.0, block_samples=None)
+    board = opened(device)
+    found = board.readings(device.tasks[0]).poll(0)
+    board.close()
+    assert isinstance(found, Readout)
+    volts = float(Fraction(int(codes_of(2, 1, 1)[0]) * 20, 2**24) - 10)
+    assert found.values["x"] == pytest.approx(volts * 10, abs=1e-9)
+
+
+def test_a_poll_that_fails_is_that_polls_error_and_a_lost_board_ends_the_run(standin):
+    device = device_of(kind="readings", rate_hz=10.0, block_samples=None)
+    board = opened(device)
+    source = board.readings(device.tasks[0])
+    standin.happens(ERROR, 0, error=35)
+    with pytest.raises(BoardError, match=r"^DT9837A 01C0FFEE: error 35 of the stand-in \(INTERNAL\)$"):
+        source.poll(0)
+    assert isinstance(source.poll(1), Readout)
+    standin.happens(ERROR, 1, error=DEAD_DEV)
+    found = source.poll(2)
+    board.close()
+    assert isinstance(found, Fault)
+    assert (found.kind, found.fatal) == ("device_lost", True)
+
+
+# ---- opening and finding ----
+
+
+@pytest.mark.parametrize("name", ["uldaq", "uldaq:DT9837A", "uldaq:01C0FFEE"])
+def test_a_board_is_opened_by_model_or_serial_number_or_the_first_one(standin, name):
+    board = opened(device_of(board=name))
+    assert standin.connected
+    board.close()
+    assert not standin.connected
+
+
+def test_a_board_that_is_not_there_or_taken_is_one_line(standin, tmp_path):
+    with pytest.raises(CannotStartError, match=r"no board 'DT9837C': there are DT9837A 01C0FFEE; connect the board"):
+        acquire_all(config_of(device_of(board="uldaq:DT9837C")), tmp_path)
+    standin.set(claimed=1)
+    with pytest.raises(CannotStartError, match=r"DT9837A 01C0FFEE: error 5 of the stand-in \(USB_INTERFACE_CLAIMED\)"):
+        acquire_all(config_of(device_of()), tmp_path)
+    standin.set(model=2)
+    with pytest.raises(CannotStartError, match="no board of libuldaq is there"):
+        acquire_all(config_of(device_of()), tmp_path)
+
+
+def test_the_boards_that_are_connected_are_listed(standin, capsys):
+    out = call(boards, [], capsys).out
+    assert 'board = "uldaq:01C0FFEE": DT9837A 01C0FFEE' in out
+    assert "4 inputs; 24 bit; ranges ±10, ±1 V; 210,936 samples/s over all channels" in out
+    standin.set(model=2)
+    assert finding.find_kind("uldaq").boards == ()
+
+
+def test_without_the_package_or_the_library_one_line_says_what_to_install(library, monkeypatch):
+    forget_uldaq(lambda name: monkeypatch.delitem(sys.modules, name))
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: "/nowhere/libuldaq.so")
+    found = finding.find_kind("uldaq")
+    assert not found.is_usable
+    assert "the board 'uldaq' needs the library libuldaq" in found.about
+    assert "\n" not in found.about
+    forget_uldaq(lambda name: monkeypatch.delitem(sys.modules, name))
+    monkeypatch.setitem(sys.modules, "uldaq", None)
+    with pytest.raises(CannotStartError, match=r"pip install 'dtolbus-producer\[uldaq\]'"):
+        UlBoard(device_of()).open()
+    UlBoard.check(device_of())
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "says"),
+    [
+        ({"channels": ()}, "task[0].channels", "no channels"),
+        ({"rate_hz": -1.0}, "task[0].rate_hz", "-1"),
+        ({"channels": (ChannelConfig("a", gain=10.0),)}, "task[0].channels[0].gain", "10: .* give range"),
+        ({"channels": (ChannelConfig("a", thermocouple="K"),)}, "task[0].channels[0].thermocouple", "'K'"),
+        ({"channels": (ChannelConfig("a", range=-1.0),)}, "task[0].channels[0].range", "-1: give a number above 0"),
+        ({"channels": (ChannelConfig("a", unit="g"),)}, "task[0].channels[0].unit", "sensitivity_v"),
+        ({"channels": (ChannelConfig("a", physical=-1),)}, "task[0].channels[0].physical", "-1"),
+        ({"channels": ("a", ChannelConfig("b", physical=0))}, "task[0].channels[1].physical", "0: .* once"),
+        ({"options": {"iepe": ["z"]}}, "options.iepe", "'z' is no channel of the task 't'; there are a, b"),
+        ({"options": {"ac_coupled": ["z"]}}, "options.ac_coupled", "'z' is no channel"),
+        ({"options": {"iepe": ["a"]}, "kind": "readings"}, "options.iepe", "a: only a clocked task"),
+    ],
+)
+def test_what_no_board_can_do_is_refused_by_key_and_value(changes, key, says):
+    with pytest.raises(WrongKeyError, match=says) as refused:
+        UlBoard.check(device_of(**changes))
+    assert refused.value.key == key
+
+
+def test_two_tasks_are_refused():
+    device = device_of()
+    two = type(device)("dev", "uldaq", {}, (*device.tasks, TaskConfig("u", channels=("a",))))
+    with pytest.raises(WrongKeyError, match="keep one of 't', 'u'"):
+        UlBoard.check(two)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "says"),
+    [
+        (0, {"options": {"wiring": "differential"}}, r"options.wiring: 'differential': the board has no such inputs"),
+        (0, {"channels": (ChannelConfig("a", physical=4),)}, r"channels\[0\].physical: 4: .* inputs 0 to 3"),
+        (0, {"channels": (ChannelConfig("a", range=12.0),)}, r"channels\[0\].range: 12 V: the board takes 10 V"),
+        (0, {"rate_hz": 60_000.0}, r"rate_hz: 60000 Hz on 2 channels: the board takes 195.313 to 52734 Hz"),
+        (0, {"rate_hz": 100.0}, r"rate_hz: 100 Hz on 2 channels: the board takes 195.313 to"),
+        (1, {"options": {"iepe": ["a"]}}, r"options.iepe: a: the board gives no IEPE current"),
+        (1, {"options": {"ac_coupled": ["b"]}}, r"options.ac_coupled: 'b': the board does not switch its coupling"),
+        (1, {"channels": ("a", ChannelConfig("b", physical=2))}, r"task\[0\].channels: .* neighbouring inputs"),
+    ],
+)
+def test_what_this_board_cannot_do_is_refused_by_key_and_value(standin, tmp_path, model, changes, says):
+    standin.set(model=model)
+    with pytest.raises(UsageError, match=says):
+        acquire_all(config_of(device_of(**changes)), tmp_path)
