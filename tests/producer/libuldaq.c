@@ -10,19 +10,20 @@
 enum { OK, CLAIMED = 5, DEAD = 8, BAD_DEV = 3, BAD_RANGE = 13, BAD_CHAN = 14, BAD_MODE = 15, ACTIVE = 16, BAD_FLAG = 33,
        NO_CONFIG = 24, BAD_ITEM = 32, BAD_QUEUE = 39, NOT_CONNECTED = 73 };
 enum { DIFFERENTIAL = 1, SINGLE_ENDED = 2, NOSCALE = 1, NOCALIBRATE = 2 };
-enum { FAULT_NONE, FAULT_ERROR, FAULT_STALL, FAULT_SILENCE, FAULT_FRACTION };
+enum { FAULT_NONE, FAULT_ERROR, FAULT_STALL, FAULT_SILENCE, FAULT_FRACTION, FAULT_POLL };
 
 typedef struct { char product[64]; unsigned id, interface; char name[64], serial[64], reserved[512]; } Descriptor;
 typedef struct { unsigned channel, mode, range; char reserved[64]; } Element;
 typedef struct { long long scans, samples, index; char reserved[64]; } Transfer;
 
 /* What a test sets. */
-int standin_model;          /* 0: a DT9837A; 1: a 16 bit board that the library calibrates; 2: no board */
+int standin_model;          /* 0: a DT9837A; 1: a 16 bit board that the library calibrates; 2: no board; 3: one without inputs */
 int standin_claimed;        /* another program has it */
 int standin_away;           /* so many inventories do not show it */
-int standin_fault, standin_fault_at, standin_error, standin_away_then; /* what happens once, at which scan */
+int standin_fault, standin_fault_at, standin_error, standin_away_then; /* what happens once, at which scan (poll) */
 /* What a test reads. */
 int standin_iepe[8], standin_coupling[8], standin_connected, standin_queued;
+int standin_scans;          /* of the newest run, whole ones */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_t filler;
@@ -60,7 +61,8 @@ static int refused(int channel, int mode, int range, int flags) {
 }
 
 static void happen(void) { /* the lock is held */
-    if (standin_fault == FAULT_NONE || standin_fault == FAULT_STALL || total < (long long)standin_fault_at * width) return;
+    if (standin_fault == FAULT_NONE || standin_fault == FAULT_STALL || standin_fault == FAULT_POLL) return;
+    if (total < (long long)standin_fault_at * width) return;
     if (standin_fault == FAULT_ERROR) {
         is_running = 0;
         failed = standin_error;
@@ -84,7 +86,7 @@ static void *fill(void *unused) { /* each sample when it is over, never early */
         while (is_running && !is_silent && total < (long long)(elapsed * rate * width)) {
             int place = total % width;
             ring[total % ring_samples] = converted(channels[place], ranges[place], total / width, flags_now);
-            total++;
+            standin_scans = ++total / width;
             happen();
         }
         int is_over = !is_running;
@@ -109,7 +111,7 @@ int ulReleaseDaqDevice(long long device) { return OK; }
 int ulGetDaqDeviceDescriptor(long long device, Descriptor *found) { unsigned n = 1; return ulGetDaqDeviceInventory(1, found, &n); }
 int ulConnectDaqDevice(long long device) { if (standin_claimed) return CLAIMED; standin_connected = 1; queue_size = 0; return OK; }
 int ulIsDaqDeviceConnected(long long device, int *is) { *is = standin_connected; return OK; }
-int ulDevGetInfo(long long device, unsigned item, unsigned index, long long *found) { *found = item == 1; return OK; }
+int ulDevGetInfo(long long device, unsigned item, unsigned index, long long *found) { *found = item == 1 && standin_model != 3; return OK; }
 void ulGetErrMsg(unsigned number, char *text) { sprintf(text, "error %u\nof the stand-in", number); }
 
 int ulAInScanStop(long long device) {
@@ -146,7 +148,7 @@ int ulAISetConfig(long long device, unsigned item, unsigned channel, long long v
 
 int ulAIn(long long device, int channel, unsigned mode, unsigned range, unsigned flags, double *found) {
     int why = refused(channel, mode, range, flags);
-    if (standin_fault == FAULT_ERROR && standin_fault_at-- <= 0) {
+    if (standin_fault == FAULT_POLL && standin_fault_at-- <= 0) {
         standin_fault = FAULT_NONE;
         why = standin_error;
     }
@@ -178,7 +180,7 @@ int ulAInScan(long long device, int low, int high, unsigned mode, unsigned range
     ring = data;
     ring_samples = (long long)samples * width;
     flags_now = flags;
-    total = failed = is_silent = 0;
+    total = failed = is_silent = standin_scans = 0;
     is_running = is_filling = 1;
     clock_gettime(CLOCK_MONOTONIC, &begun);
     return pthread_create(&filler, NULL, fill, NULL);

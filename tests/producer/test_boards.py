@@ -203,9 +203,9 @@ def test_a_triggered_run_has_the_times_of_its_trigger(tmp_path, monkeypatch):
 
 def test_the_configuration_in_the_documentation_is_valid():
     text = (Path(__file__).parents[2] / "docs" / "boards.md").read_text("utf-8")
-    (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    config = config_from(tomllib.loads(toml))
-    assert [channel.name for channel in config.devices[0].tasks[0].channel_configs] == ["inlet", "outlet", "pressure"]
+    configs = [config_from(tomllib.loads(toml)) for toml in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    channels = [[channel.name for channel in config.devices[0].tasks[0].channel_configs] for config in configs]
+    assert channels == [["inlet", "outlet", "pressure"], ["x", "y", "tacho"]]
 
 
 def test_a_board_without_a_config_runs_one_block_task_at_its_own_pace():

@@ -8,12 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from tests.producer.acquired import acquire_all, blocks_of, events_of
+from tests.producer.bus import eventually
 from tests.producer.looking import call
 from tests.producer.ulbench import (
     DEAD_DEV,
     ERROR,
     FRACTION,
     OVERRUN,
+    POLL,
     SILENCE,
     STALL,
     TRUE_HZ,
@@ -29,9 +31,11 @@ from tests.producer.ulbench import (
 
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus_producer.boards import Buffer, End, Fault, Readout, finding, ulblocks, ulchannels
+from dtolbus_producer.boards.conformance import within_patience
 from dtolbus_producer.boards.testing import BLOCK, SAMPLES, BoardConformance
 from dtolbus_producer.boards.ul import UlBoard
 from dtolbus_producer.boards.ulchannels import range_named
+from dtolbus_producer.boards.uldriver import Scan
 from dtolbus_producer.lookingcli import boards
 from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
 
@@ -142,6 +146,15 @@ def test_every_range_of_the_package_in_volts_is_known(library):
         assert (range_named(limits.name, limits) is None) == (limits.name == "MA0TO20")
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "block", "samples"),
+    [(10_000.0, 100, 50_000), (10.0, 100, 800), (8e6, 100_000, 4_100_000), (8e6, 2_000_000, 16_000_000)],
+)
+def test_the_ring_holds_five_seconds_but_not_too_many_bytes_and_eight_blocks(rate_hz, block, samples):
+    (task,) = device_of(block_samples=block).tasks
+    assert ulchannels.ring_samples(task, rate_hz) == samples
+
+
 # ---- what ends a run ----
 
 
@@ -164,8 +177,7 @@ def test_an_error_of_the_library_is_told_and_a_new_run_goes_on(standin, tmp_path
     assert event.kind == kind
     assert event.message.startswith("DT9837A 01C0FFEE: ")
     assert "\n" not in event.message
-    assert event.sample_index % BLOCK == 0 or error == 0
-    assert event.sample_index <= 450
+    assert event.sample_index in ((450,) if error == 0 else (300, 400))
     assert (first.status().state, second.status().state) == ("interrupted", "ended")
     assert sum(block.samples_per_channel for run in (first, second) for block in blocks_of(run)) == SAMPLES
 
@@ -184,6 +196,41 @@ def test_a_ring_that_was_written_over_is_an_overrun_wherever_the_reader_was_held
                 np.testing.assert_array_equal(block.raw_codes[0], codes_of(1, first_sample, count))
 
 
+def test_samples_that_are_written_over_while_they_are_copied_are_not_passed_on(standin, tmp_path, monkeypatch):
+    small_ring(monkeypatch)
+    copied, is_held = Scan.copy, threading.Event()
+
+    def slow_copy(scan, first, count):
+        if first == 400 and not is_held.is_set():
+            is_held.set()
+            eventually(lambda: scan.over()[0] > first + scan.samples + BLOCK)
+        return copied(scan, first, count)
+
+    monkeypatch.setattr(Scan, "copy", slow_copy)
+    first, second = acquire_all(config_of(device_of(samples=SAMPLES - BLOCK)), tmp_path)
+    (event,) = events_of(first)
+    assert is_held.is_set()
+    assert (event.kind, event.sample_index) == ("overrun", 400)
+    for run in (first, second):
+        for block in blocks_of(run):
+            np.testing.assert_array_equal(block.raw_codes[1], codes_of(2, block.first_sample_index, BLOCK))
+
+
+def test_what_the_library_had_when_it_was_stopped_comes_also_if_it_is_no_whole_block(standin):
+    device = device_of(block_samples=100_000)
+    board = opened(device)
+    source = board.blocks(device.tasks[0])
+    source.start()
+    eventually(lambda: standin.scans > 1000)
+    source.stop()
+    found = source.read(20.0)
+    assert isinstance(found, Buffer)
+    assert found.codes.shape == (2, standin.scans)
+    np.testing.assert_array_equal(found.codes[0], codes_of(1, 0, standin.scans))
+    assert source.read(20.0) is End.END
+    board.close()
+
+
 def test_a_number_that_is_no_code_is_never_journaled(standin, tmp_path):
     standin.happens(FRACTION, 250)
     first, second = acquire_all(config_of(device_of(samples=SAMPLES)), tmp_path)
@@ -194,11 +241,13 @@ def test_a_number_that_is_no_code_is_never_journaled(standin, tmp_path):
 
 
 def test_a_board_that_falls_silent_is_lost(standin, tmp_path, monkeypatch):
-    monkeypatch.setattr(ulblocks, "_SILENT_S", 0.3)
-    standin.happens(SILENCE, 450)
-    first, second = acquire_all(config_of(device_of(samples=SAMPLES)), tmp_path)
+    monkeypatch.setattr(ulblocks, "_SILENT_S", 1.0)
+    standin.happens(SILENCE, 12_000)
+    config, runs = config_of(device_of(samples=12_500)), []
+    within_patience(lambda: runs.extend(acquire_all(config, tmp_path)))
+    first, second = runs
     (event,) = events_of(first)
-    assert (event.kind, event.sample_index) == ("device_lost", 400)
+    assert (event.kind, event.sample_index) == ("device_lost", 12_000)
     assert second.status().state == "ended"
 
 
@@ -253,11 +302,11 @@ def test_a_poll_that_fails_is_that_polls_error_and_a_lost_board_ends_the_run(sta
     device = device_of(kind="readings", rate_hz=10.0, block_samples=None)
     board = opened(device)
     source = board.readings(device.tasks[0])
-    standin.happens(ERROR, 0, error=35)
+    standin.happens(POLL, 0, error=35)
     with pytest.raises(BoardError, match=r"^DT9837A 01C0FFEE: error 35 of the stand-in \(INTERNAL\)$"):
         source.poll(0)
     assert isinstance(source.poll(1), Readout)
-    standin.happens(ERROR, 1, error=DEAD_DEV)
+    standin.happens(POLL, 1, error=DEAD_DEV)
     found = source.poll(2)
     board.close()
     assert isinstance(found, Fault)
@@ -292,6 +341,11 @@ def test_the_boards_that_are_connected_are_listed(standin, capsys):
     assert "4 inputs; 24 bit; ranges ±10, ±1 V; 210,936 samples/s over all channels" in out
     standin.set(model=2)
     assert finding.find_kind("uldaq").boards == ()
+    standin.set(model=3)
+    (board,) = finding.find_kind("uldaq").boards
+    assert board.inputs == 0
+    with pytest.raises(BoardError, match="it has no analogue inputs"):
+        UlBoard(device_of()).open()
 
 
 def test_without_the_package_or_the_library_one_line_says_what_to_install(library, monkeypatch):

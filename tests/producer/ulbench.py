@@ -20,7 +20,7 @@ from dtolbus_producer.boards.ul import UlBoard
 from dtolbus_producer.config import config_from
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig
 
-ERROR, STALL, SILENCE, FRACTION = 1, 2, 3, 4
+ERROR, STALL, SILENCE, FRACTION, POLL = range(1, 6)
 """What the stand-in can do once."""
 OVERRUN, DEAD_DEV = 18, 8
 """Errors of the library."""
