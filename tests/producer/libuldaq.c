@@ -7,8 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OK, CLAIMED = 5, DEAD = 8, BAD_DEV = 3, BAD_RANGE = 13, BAD_CHAN = 14, BAD_MODE = 15, ACTIVE = 16, BAD_FLAG = 33,
-       NO_CONFIG = 24, BAD_ITEM = 32, BAD_QUEUE = 39, NOT_CONNECTED = 73 };
+enum { OK, BAD_DEV = 3, CLAIMED = 5, DEAD = 8, BAD_RANGE = 13, BAD_CHAN = 14, BAD_MODE = 15, ACTIVE = 16,
+       NO_CONFIG = 24, BAD_ITEM = 32, BAD_FLAG = 33, BAD_QUEUE = 39, NOT_CONNECTED = 73 };
 enum { DIFFERENTIAL = 1, SINGLE_ENDED = 2, NOSCALE = 1, NOCALIBRATE = 2 };
 enum { FAULT_NONE, FAULT_ERROR, FAULT_STALL, FAULT_SILENCE, FAULT_FRACTION, FAULT_POLL };
 
@@ -20,7 +20,8 @@ typedef struct { long long scans, samples, index; char reserved[64]; } Transfer;
 int standin_model;          /* 0: a DT9837A; 1: a 16 bit board that the library calibrates; 2: no board; 3: one without inputs */
 int standin_claimed;        /* another program has it */
 int standin_away;           /* so many inventories do not show it */
-int standin_fault, standin_fault_at, standin_error, standin_away_then; /* what happens once, at which scan (poll) */
+/* What happens once, at which scan (poll); the board is away for so many inventories then. */
+int standin_fault, standin_fault_at, standin_error, standin_away_then;
 /* What a test reads. */
 int standin_iepe[8], standin_coupling[8], standin_connected, standin_queued;
 int standin_scans;          /* of the newest run, whole ones */
@@ -108,10 +109,21 @@ int ulGetDaqDeviceInventory(unsigned interfaces, Descriptor *found, unsigned *co
 }
 int ulCreateDaqDevice(Descriptor of) { return of.interface == 1; }
 int ulReleaseDaqDevice(long long device) { return OK; }
-int ulGetDaqDeviceDescriptor(long long device, Descriptor *found) { unsigned n = 1; return ulGetDaqDeviceInventory(1, found, &n); }
-int ulConnectDaqDevice(long long device) { if (standin_claimed) return CLAIMED; standin_connected = 1; queue_size = 0; return OK; }
+int ulGetDaqDeviceDescriptor(long long device, Descriptor *found) {
+    unsigned count = 1;
+    return ulGetDaqDeviceInventory(1, found, &count);
+}
+int ulConnectDaqDevice(long long device) {
+    if (standin_claimed) return CLAIMED;
+    standin_connected = 1;
+    queue_size = 0;
+    return OK;
+}
 int ulIsDaqDeviceConnected(long long device, int *is) { *is = standin_connected; return OK; }
-int ulDevGetInfo(long long device, unsigned item, unsigned index, long long *found) { *found = item == 1 && standin_model != 3; return OK; }
+int ulDevGetInfo(long long device, unsigned item, unsigned index, long long *found) {
+    *found = item == 1 && standin_model != 3;
+    return OK;
+}
 void ulGetErrMsg(unsigned number, char *text) { sprintf(text, "error %u\nof the stand-in", number); }
 
 int ulAInScanStop(long long device) {
@@ -166,8 +178,8 @@ int ulAInLoadQueue(long long device, Element *queue, unsigned count) {
     return OK;
 }
 
-int ulAInScan(long long device, int low, int high, unsigned mode, unsigned range, int samples, double *asked, unsigned options,
-              unsigned flags, double *data) {
+int ulAInScan(long long device, int low, int high, unsigned mode, unsigned range, int samples, double *asked,
+              unsigned options, unsigned flags, double *data) {
     int why = refused(high, mode, range, flags);
     if (why) return why;
     ulAInScanStop(device);

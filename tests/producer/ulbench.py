@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from dtolbus_producer.boards import ulchannels
 from dtolbus_producer.boards.conformance import BLOCK, RATE_HZ
 from dtolbus_producer.boards.ul import UlBoard
 from dtolbus_producer.config import config_from
@@ -90,6 +91,11 @@ def standin(library):
     made.set(model=0, claimed=0, away=0, queued=0)
     made.happens(0, 0)
     return made
+
+
+def small_ring(monkeypatch):
+    """The ring holds eight blocks: 80 ms."""
+    monkeypatch.setattr(ulchannels, "_RING_S", 0.0)
 
 
 def forget_uldaq(forget):

@@ -234,7 +234,7 @@ class Scan:
         """Return how many samples of each channel are there since the start, and whether the scan is running."""
         with board_errors(self._board):
             status, transferred = self._inputs.get_scan_status()
-        # current_scan_count would do, but for current_index, which is the last scan's and not the one after it
+        # the total alone: it never wraps, and the last scan may be half there
         return transferred.current_total_count // len(self._rows), status == self._uldaq.ScanStatus.RUNNING
 
     def copy(self, first: int, count: int) -> NDArray[np.float64]:
