@@ -75,7 +75,8 @@ def test_killed_before_a_call(
     tries = Tries(victims, action, name, place, most)
     ended = [tries.hit(Rule(KILL, kinds, at), early=early, check=check) for at in tries.points(kinds, early=early)]
     assert set(ended) <= {0, signal.SIGKILL}
-    assert ended.count(signal.SIGKILL) >= len(ended) - 3  # group commit makes some calls more or fewer
+    # group commit makes some calls more or fewer, as time passes: the last points may lie beyond the end
+    assert ended.count(signal.SIGKILL) >= len(ended) - max(3, len(ended) // 10)
 
 
 @some_or_all
