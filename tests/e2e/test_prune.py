@@ -25,6 +25,7 @@ from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.quota import Quota
 from dtolbus_workers.batch import BatchPolicy
+from dtolbus_workers.destination import BlocksMode
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.verify import verify
 from dtolbus_workers.worker import WorkerConfig, run_worker
@@ -52,17 +53,18 @@ def segments(data: Path) -> list[int]:
     return list_runs(data / "journal")[0].segments()
 
 
-def settings(gateway: RunningGateway, place: Path) -> WorkerConfig:
+def settings(gateway: RunningGateway, place: Path, blocks: BlocksMode = "both") -> WorkerConfig:
     ports = (f"tcp://127.0.0.1:{port}" for port in (gateway.pub_port, gateway.catchup_port))
     config = WorkerConfig(place.stem, Endpoints(*ports), str(place), until_end=True, policy=BatchPolicy(records=30))
-    return replace(config, options={"blocks": "both"})
+    return replace(config, options={"blocks": blocks})
 
 
-def store(data: Path, place: Path) -> None:
+def store(data: Path, place: Path, blocks: BlocksMode = "both") -> None:
     """Run a SQLite worker until it has everything, and has said so."""
     with RunningGateway(data) as gateway:
-        destination = SqliteDestination(place, blocks="both")
-        asyncio.run(asyncio.wait_for(run_worker(destination, settings(gateway, place), threading.Event()), 60))
+        destination = SqliteDestination(place, blocks=blocks)
+        config = settings(gateway, place, blocks)
+        asyncio.run(asyncio.wait_for(run_worker(destination, config, threading.Event()), 60))
         eventually(lambda: position(data, place.stem) == list_runs(data / "journal")[0].head())
 
 
@@ -117,6 +119,18 @@ def test_verify_still_finds_what_is_missing_or_doubled_of_what_was_deleted(data:
     (line,) = verify(data).lines
     assert (line.missing, line.complete) == (1, False)
     assert run("dtolbus", "verify", "--data", str(data)).returncode == 1
+
+
+def test_the_only_samples_stay_also_behind_a_sink_that_keeps_samples_from_now_on(data: Path, tmp_path: Path) -> None:
+    before = segments(data)
+    store(data, tmp_path / "lab.sqlite", "summary")
+    assert "only summaries of it are stored" in prune(data).stdout
+    store(data, tmp_path / "lab.sqlite", "both")
+    assert "only summaries of it are stored" in prune(data).stdout
+    assert segments(data) == before
+    assert "lab all (summaries)" in run("dtolbus", "runs", "--data", str(data)).stdout
+    assert "deleted" in prune(data, "--keep", "0s", "--summaries-suffice").stdout
+    assert segments(data) == []
 
 
 _KILLED = """
@@ -210,7 +224,7 @@ class TestCommands:
         store(data, tmp_path / "lab.sqlite")
         (line,) = json.loads(run("dtolbus", "runs", "--data", str(data), "--json").stdout)
         assert (line["run_id"], line["first"], line["head"], line["state"]) == (RUN.run_id, 0, COUNT, "ended")
-        assert line["sinks"] == [{"name": "lab", "position": COUNT, "lag": 0}]
+        assert line["sinks"] == [{"name": "lab", "position": COUNT, "lag": 0, "has_samples": True}]
         assert RUN.run_id in run("dtolbus", "runs", "--data", str(data)).stdout
         (line,) = json.loads(run("dtolbus", "sinks", "--data", str(data), "--json").stdout)
         assert (line["name"], line["kind"], line["lag"]) == ("lab", "sqlite", 0)

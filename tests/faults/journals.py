@@ -142,7 +142,7 @@ ACKNOWLEDGED = 5
 def prune(place: Path, kind: Kind) -> None:
     """Delete what of the run's journal the sink has."""
     positions = {kind.run.run_id: SinkPosition("s", ACKNOWLEDGED)}
-    sink = Registration(name="a", sink="sqlite", place="/p", destination_id="d", positions=positions)
+    sink = Registration(name="a", sink="parquet", place="/p", destination_id="d", positions=positions)
     path = registration_path(place, "a")
     files.make_folder(path.parent)
     files.replace(path, encode_registration(sink))

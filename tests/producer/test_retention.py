@@ -4,9 +4,11 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 import xxhash
 from filelock import FileLock
@@ -37,9 +39,14 @@ OTHER = reading_run("0190a5f4-0000-7000-8000-000000000002")
 EVERYTHING = Policy(keep_s=0.0)
 
 
-def sink(name: str, position: int = 0, run: RunInfo = RUN, **fields: Any) -> Registration:
+def sink(name: str, position: int = 0, run: RunInfo = RUN, *, kind: str = "parquet", **fields: Any) -> Registration:
     positions = {run.run_id: SinkPosition("s", position)}
-    return Registration(name=name, sink="sqlite", place="/p", destination_id="d", positions=positions, **fields)
+    return Registration(name=name, sink=kind, place="/p", destination_id="d", positions=positions, **fields)
+
+
+def summaries(name: str, position: int = 0, run: RunInfo = RUN, blocks: str = "summary") -> Registration:
+    """A sink that keeps of blocks what `blocks` says."""
+    return sink(name, position, run, kind="sqlite", options={"blocks": blocks})
 
 
 def facts(*ages_d: float, run: RunInfo = RUN, state: str = "ended", size: int = 100) -> RunFacts:
@@ -113,6 +120,43 @@ class TestPlan:
         rest = plan(runs, sinks, Policy(max_bytes=0, unacknowledged=True), NOW_NS)
         assert going(rest) == [("dt9828", 0), ("dt9806", 0), ("dt9828", 10)]
         assert rest.excess_bytes == 100
+
+    @pytest.mark.parametrize("policy", [EVERYTHING, Policy(max_bytes=0)])
+    def test_blocks_of_which_only_summaries_are_stored_stay(self, policy: Policy) -> None:
+        found = plan([facts(9, 9)], [summaries("a", 20), summaries("b", 20, blocks="")], policy, NOW_NS)
+        assert found.removals == ()
+        assert [(stay.segments, stay.is_summarised, stay.holders) for stay in found.stays] == [(2, True, ())]
+        found = plan([facts(9, 9)], [summaries("a", 20)], replace(policy, summaries_suffice=True), NOW_NS)
+        assert [removal.is_summarised for removal in found.removals] == [True, True]
+        assert found.stays == ()
+
+    @pytest.mark.parametrize(
+        "other", [sink("p", 20), summaries("s", 20, blocks="samples"), summaries("b", 20, blocks="both")]
+    )
+    def test_one_sink_that_keeps_the_samples_is_enough(self, other: Registration) -> None:
+        found = plan([facts(9, 9)], [summaries("a", 20), other], EVERYTHING, NOW_NS)
+        assert [removal.is_summarised for removal in found.removals] == [False, False]
+
+    def test_a_sink_that_keeps_samples_and_does_not_take_the_run_does_not_count(self) -> None:
+        found = plan([facts(9)], [summaries("a", 10), sink("r", 10, topics=("reading/",))], EVERYTHING, NOW_NS)
+        assert found.removals == ()
+
+    def test_readings_are_kept_by_every_sink(self) -> None:
+        assert len(plan([facts(9, run=OTHER)], [summaries("a", 10, OTHER)], EVERYTHING, NOW_NS).removals) == 1
+
+    def test_what_a_sink_took_while_it_kept_summaries_stays_though_it_keeps_samples_now(self) -> None:
+        now = msgspec.structs.replace(
+            summaries("a", 20, blocks="both"), positions={RUN.run_id: SinkPosition("s", 20, summarised=10)}
+        )
+        found = plan([facts(9, 9)], [now], EVERYTHING, NOW_NS)
+        assert (found.removals, found.stays[0].is_summarised) == ((), True)
+
+    def test_gap_oldest_takes_what_is_summarised_after_what_is_not(self) -> None:
+        runs, sinks = [facts(9), facts(2, run=OTHER)], [summaries("a", 10), sink("b", 10, OTHER, topics=("reading/",))]
+        sinks[0] = msgspec.structs.replace(sinks[0], topics=("block/",))
+        assert going(plan(runs, sinks, Policy(max_bytes=100, unacknowledged=True), NOW_NS)) == [("dt9828", 0)]
+        found = plan(runs, sinks, Policy(max_bytes=0, unacknowledged=True), NOW_NS)
+        assert [removal.is_summarised for removal in found.removals] == [False, True]
 
     def test_a_deletion_that_was_cut_short_goes_on_whatever_the_policy(self) -> None:
         run = facts(1, 1)
@@ -218,6 +262,18 @@ class TestPrune:
         (line, *_) = prune(tmp_path, Policy(0.0, 0), dry_run=False)
         assert "no registered sink takes this run" in line
         assert segments(tmp_path) == before
+
+    def test_the_only_samples_stay_unless_summaries_suffice(self, tmp_path: Path) -> None:
+        journal(tmp_path)
+        register(tmp_path, summaries("lab", 20))
+        before = segments(tmp_path)
+        (line,) = prune(tmp_path, EVERYTHING, dry_run=False)
+        assert "only summaries of it are stored: add a sink that keeps samples, or say --summaries-suffice" in line
+        assert segments(tmp_path) == before
+        prune(tmp_path, Policy(0.0, summaries_suffice=True), dry_run=False)
+        assert segments(tmp_path) == []
+        (told,) = {segment.cause for segment in read_manifest(list_runs(tmp_path / "journal")[0].path).segments}
+        assert told == "every sink registered then had it, as summaries only"
 
     def test_nothing_to_do_is_one_line(self, tmp_path: Path) -> None:
         journal(tmp_path)
@@ -372,6 +428,34 @@ class TestQuota:
         assert lost
         assert vars(lost[0])["sinks"] == ["slow"]
 
+    def test_the_only_samples_stay_unless_summaries_suffice(self, tmp_path: Path) -> None:
+        journal(tmp_path)
+        register(tmp_path, summaries("lab", 20))
+        watch = Quota(tmp_path, JournalConfig(max_size="5K"))
+        watch.check()
+        assert segments(tmp_path)[0] == 0
+        assert "full" in (watch.full() or "")
+        watch = Quota(tmp_path, JournalConfig(max_size="5K", summaries_suffice=True))
+        watch.check()
+        assert watch.full() is None
+        assert segments(tmp_path)[0] > 0
+
+    def test_gap_oldest_deletes_the_only_samples_and_tells(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        journal(tmp_path)
+        register(tmp_path, summaries("lab", 20))
+        with caplog.at_level(logging.WARNING):
+            watch = Quota(tmp_path, JournalConfig(max_size="5K", when_full="gap-oldest"))
+            watch.check()
+        assert watch.full() is None
+        assert "segment deleted whose samples nobody else has" in caplog.text
+        (gap, *_) = records_of(list_runs(tmp_path / "journal")[0])
+        assert isinstance(gap, Gap)
+        assert (
+            gap.cause == f"{DELETED}: it was larger than max_size; every sink registered then had it, as summaries only"
+        )
+
     def test_a_full_segment_is_looked_at_at_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(quota, "_CHECK_S", 3600.0)
         monkeypatch.setattr(quota, "_PAUSE_FOR_SCAN", 0)
@@ -423,6 +507,17 @@ class TestListing:
         assert json.loads(listing.as_json([line]))[0]["head"] == 20
         assert "20..20" in listing.runs_text([line])[1]
         assert "a all" in listing.runs_text([line])[1]
+
+    def test_runs_tell_of_which_only_summaries_are_stored(self, tmp_path: Path) -> None:
+        journal(tmp_path)
+        register(tmp_path, sink("a", 20), summaries("lab", 20), summaries("raw", 7, blocks="samples"))
+        lines = listing.run_lines(tmp_path)
+        assert [(share.name, share.has_samples) for share in lines[0].sinks] == [
+            ("a", True),
+            ("lab", False),
+            ("raw", True),
+        ]
+        assert "a all, lab all (summaries), raw 7" in listing.runs_text(lines)[1]
 
     def test_an_empty_folder_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "journal").mkdir()

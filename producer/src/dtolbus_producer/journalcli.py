@@ -15,11 +15,12 @@ _data_option = option("--data", type=click.Path(path_type=Path), default=Path("d
 @_data_option
 @option("--keep", metavar="AGE", help="Delete segments older than this, e.g. 7d, 12h.")
 @option("--max-size", metavar="SIZE", help="While the journal is larger, delete the oldest, e.g. 200G.")
+@option("--summaries-suffice", is_flag=True, help="Delete also samples of which the sinks keep only summaries.")
 @option("--dry-run", is_flag=True, help="Only tell what would go.")
-def prune(data: Path, keep: str | None, max_size: str | None, dry_run: bool) -> None:
+def prune(data: Path, keep: str | None, max_size: str | None, summaries_suffice: bool, dry_run: bool) -> None:
     """Delete from the journal what every registered sink has: whole segments, the oldest first.
 
-    What a sink still lacks stays, and so does a run that no registered sink takes.
+    What a sink still lacks stays, and so do a run that no registered sink takes and samples that none of them keeps.
     """
     from dtolbus_producer.pruning import prune as prune_journal  # noqa: PLC0415  # numpy is heavy; --help does without
     from dtolbus_producer.retention import Policy  # noqa: PLC0415  # as above
@@ -28,7 +29,8 @@ def prune(data: Path, keep: str | None, max_size: str | None, dry_run: bool) -> 
         raise UsageError("say what is to be kept: --keep 7d, --max-size 200G, or both")
     keep_s = None if keep is None else parse_age(keep)
     max_bytes = None if max_size is None else parse_size(max_size)
-    for line in prune_journal(data, Policy(keep_s, max_bytes), dry_run=dry_run):
+    policy = Policy(keep_s, max_bytes, summaries_suffice=summaries_suffice)
+    for line in prune_journal(data, policy, dry_run=dry_run):
         click.echo(line)
 
 

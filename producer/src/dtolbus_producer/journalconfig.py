@@ -30,6 +30,8 @@ class JournalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much of the disk stays free, such as `1G`; `0`: nothing. None: 1 GiB, but at most 5 % of the disk."""
     when_full: Literal["stop", "gap-oldest"] = "stop"
     """What happens when that is not enough: recording stops, or the oldest segments go although a sink lacks them."""
+    summaries_suffice: bool = False
+    """Whether what is deleted for the size may be blocks of which the sinks keep only summaries, not the samples."""
 
     @property
     def segment_bytes(self) -> int:

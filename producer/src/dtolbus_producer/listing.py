@@ -27,6 +27,8 @@ class SinkShare(msgspec.Struct, frozen=True):
     name: str
     position: int
     lag: int
+    has_samples: bool
+    """Whether of what it has, and the journal still holds, it keeps all samples; else of blocks only summaries."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,7 @@ def run_lines(data: Path) -> list[RunLine]:
         with folder:
             file, facts = folder.refresh(), run_facts(folder)
         info = file.info
+        first = facts.segments[0].first_index if facts.segments else facts.head
         found.append(
             RunLine(
                 run_id=info.run_id,
@@ -83,13 +86,13 @@ def run_lines(data: Path) -> list[RunLine]:
                 state=facts.state,
                 started_utc=utc_from_ns(info.started_utc_ns).isoformat(timespec="seconds"),
                 duration_s=_duration_s(file, facts.head),
-                first=facts.segments[0].first_index if facts.segments else facts.head,
+                first=first,
                 head=facts.head,
                 bytes=facts.bytes,
                 segments=len(facts.segments),
                 board=info.board,
                 clock=file.clock,
-                sinks=tuple(_share(sink, info, facts.head) for sink in sinks if sink.takes(info)),
+                sinks=tuple(_share(sink, info, first, facts.head) for sink in sinks if sink.takes(info)),
             )
         )
     return sorted(found, key=lambda line: line.run_id)
@@ -131,7 +134,6 @@ def runs_text(lines: Sequence[RunLine]) -> list[str]:
         )
     ]
     for line in lines:
-        shares = (f"{share.name} {'all' if not share.lag else share.position}" for share in line.sinks)
         rows.append(
             (
                 line.run_id,
@@ -143,7 +145,7 @@ def runs_text(lines: Sequence[RunLine]) -> list[str]:
                 show_size(line.bytes),
                 line.board or "-",
                 _drift(line.clock),
-                ", ".join(shares) or "no sink takes it",
+                ", ".join(map(_shown, line.sinks)) or "no sink takes it",
             )
         )
     return columns(rows)
@@ -187,10 +189,15 @@ def forget_sink(data: Path, name: str) -> list[str]:
     ]
 
 
-def _share(sink: Registration, run: RunInfo, head: int) -> SinkShare:
+def _shown(share: SinkShare) -> str:
+    summaries = "" if share.has_samples else " (summaries)"
+    return f"{share.name} {'all' if not share.lag else share.position}{summaries}"
+
+
+def _share(sink: Registration, run: RunInfo, first: int, head: int) -> SinkShare:
     known = sink.positions.get(run.run_id)
     position = 0 if known is None else min(known.position, head)
-    return SinkShare(sink.name, position, head - position)
+    return SinkShare(sink.name, position, head - position, sink.has_samples(run, first))
 
 
 def _status(folder: RunFolder) -> RunStatus:

@@ -13,7 +13,7 @@ from dtolbus_producer.quantities import show_size
 from dtolbus_producer.retention import Holder, Policy, Removal, Stay, plan
 
 _LOCK_S = 60.0
-_ACKNOWLEDGED = "every sink registered then had it"
+SUMMARIES_ONLY = "only summaries of it are stored"
 
 
 def prune(data: Path, policy: Policy, *, dry_run: bool) -> list[str]:
@@ -25,7 +25,7 @@ def prune(data: Path, policy: Policy, *, dry_run: bool) -> list[str]:
     journal = journal_of(data)
     with deleting(data, _LOCK_S):
         found = plan(journal_facts(journal), read_registrations(data), policy, time.time_ns())
-        gone = list(found.removals) if dry_run else delete(data, found.removals, lambda removal: _ACKNOWLEDGED)
+        gone = list(found.removals) if dry_run else delete(data, found.removals, had)
     lines = list(_told(gone, "would go" if dry_run else "deleted"))
     lines += [stayed(stay) for stay in found.stays]
     if found.excess_bytes:
@@ -33,6 +33,11 @@ def prune(data: Path, policy: Policy, *, dry_run: bool) -> list[str]:
     if len(gone) < len(found.removals):
         lines.append(f"{len(found.removals) - len(gone)} segments could not be deleted; the log says why")
     return lines or ["nothing to do: the journal is within what is to be kept"]
+
+
+def had(removal: Removal) -> str:
+    """Return who had what goes, as its manifest tells."""
+    return f"every sink registered then had it{', as summaries only' if removal.is_summarised else ''}"
 
 
 def stayed(stay: Stay) -> str:
@@ -43,6 +48,8 @@ def stayed(stay: Stay) -> str:
         why = "it is being written"
     elif stay.is_unclaimed:
         why = "no registered sink takes this run, so nobody else has it"
+    elif stay.is_summarised and not stay.holders:
+        why = f"{SUMMARIES_ONLY}: add a sink that keeps samples, or say --summaries-suffice"
     else:
         why = f"for the sake of {named(stay.holders)}"
     return f"stays    {run}: {count}, {show_size(stay.bytes)}: {why}"

@@ -14,6 +14,7 @@ from dtolbus_producer.deletion import delete, deleting, set_aside_room
 from dtolbus_producer.disks import room
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.journalfacts import journal_facts
+from dtolbus_producer.pruning import had
 from dtolbus_producer.quantities import show_size
 from dtolbus_producer.retention import Policy, Removal, plan
 
@@ -136,11 +137,12 @@ class Quota:
             max_bytes=self._settings.max_bytes,
             free_bytes=shortage.lacking_bytes,
             unacknowledged=self._settings.when_full == "gap-oldest",
+            summaries_suffice=self._settings.summaries_suffice,
         )
         found = plan(facts, sinks, policy, time.time_ns())
         gone = delete(self._data, found.removals, lambda removal: _cause(removal, shortage))
         for removal in gone:
-            _tell_if_lost(removal)
+            _tell_if_lost(removal, self._settings.summaries_suffice)
         stuck = sum(removal.segment.bytes for removal in found.removals) - sum(one.segment.bytes for one in gone)
         return shortage if found.excess_bytes + stuck > 0 else None
 
@@ -161,11 +163,17 @@ class Quota:
         log.error("recording stops", extra={"data": str(self._data), "cause": self._full})
 
 
-def _tell_if_lost(removal: Removal) -> None:
-    if not removal.lost_to and not removal.is_unclaimed:
+def _tell_if_lost(removal: Removal, summaries_suffice: bool) -> None:
+    if removal.is_unclaimed:
+        what = "segment deleted that nobody else has"
+    elif removal.lost_to:
+        what = "segment deleted that a sink lacks"
+    elif removal.is_summarised and not summaries_suffice:
+        what = "segment deleted whose samples nobody else has"
+    else:
         return
     log.warning(
-        "segment deleted that nobody else has" if removal.is_unclaimed else "segment deleted that a sink lacks",
+        what,
         extra={
             "run": removal.run.run_id,
             "from_index": removal.segment.first_index,
@@ -181,4 +189,4 @@ def _cause(removal: Removal, shortage: Shortage) -> str:
         return f"{limit}, and no sink was registered for this run"
     if removal.lost_to:
         return f"{limit}, before {', '.join(holder.name for holder in removal.lost_to)} had it"
-    return f"{limit}; every sink registered then had it"
+    return f"{limit}; {had(removal)}"

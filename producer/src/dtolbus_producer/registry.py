@@ -42,6 +42,7 @@ def registered(known: Registration | None, hello: Hello, seen_utc: str) -> Regis
                 positions[run_id] = before
             elif said is not None:
                 positions[run_id] = msgspec.structs.replace(said, stream=said.stream or before.stream)
+    positions = {run_id: _marked(position, run_id, known, hello) for run_id, position in positions.items()}
     return Registration(
         name=hello.worker,
         sink=hello.sink,
@@ -52,6 +53,14 @@ def registered(known: Registration | None, hello: Hello, seen_utc: str) -> Regis
         positions=positions,
         seen_utc=seen_utc,
     )
+
+
+def _marked(position: SinkPosition, run_id: str, known: Registration | None, hello: Hello) -> SinkPosition:
+    """Return the position with the part of it that this journal's gateway did not see stored with samples."""
+    before = None
+    if known is not None and known.destination_id == hello.destination_id and known.keeps_samples:
+        before = known.positions.get(run_id)
+    return msgspec.structs.replace(position, summarised=position.position if before is None else before.summarised)
 
 
 def is_elsewhere(known: Registration, hello: Hello) -> bool:
@@ -103,7 +112,9 @@ class Registry:
         known = self._known.get(ack.worker) or self._read(ack.worker)
         if known is None:
             return
-        position = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled)
+        before = known.positions.get(ack.run_id)
+        summarised = 0 if before is None else before.summarised
+        position = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled, summarised)
         positions = {**known.positions, ack.run_id: position}
         self._put(msgspec.structs.replace(known, positions=positions, seen_utc=_now()))
 

@@ -1,10 +1,11 @@
 """What of a journal may be deleted, and what must go. Pure: facts in, a plan out.
 
 Only whole segments go, of each run the oldest first, so that what is left of a run has no holes. A segment goes for
-free once every registered sink that takes its run has acknowledged all of it; without such a sink nobody has it.
+free once every registered sink that takes its run has acknowledged all of it, and one of them keeps its samples;
+without such a sink nobody has it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -57,6 +58,8 @@ class Policy:
     """So much more must go, whatever its age: the disk lacks it."""
     unacknowledged: bool = False
     """Whether, for the sake of the size, segments go that a sink does not have yet."""
+    summaries_suffice: bool = False
+    """Whether blocks go of which the sinks keep only summaries."""
 
 
 class Holder(NamedTuple):
@@ -76,6 +79,8 @@ class Removal(NamedTuple):
     """Sinks that had not acknowledged it, and lose it."""
     is_unclaimed: bool
     """Whether no registered sink takes its run."""
+    is_summarised: bool
+    """Whether no sink that has it keeps its samples."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Stay:
     """For whose sake."""
     is_unclaimed: bool = False
     """Whether no registered sink takes the run."""
+    is_summarised: bool = False
+    """Whether every sink has it, and none keeps its samples."""
     is_running: bool = False
     """Whether the segment is being written."""
 
@@ -131,13 +138,13 @@ def plan(runs: Sequence[RunFacts], sinks: Sequence[Registration], policy: Policy
     if policy.keep_s is not None:
         for run in runs:
             while (segment := account.oldest(run)) is not None:
-                if not _is_old(segment, policy.keep_s, now_utc_ns) or not _is_free(run, segment, sinks):
+                if not _is_old(segment, policy.keep_s, now_utc_ns) or not _is_free(run, segment, sinks, policy):
                     break
                 account.take(run, _removal(run, segment, sinks))
     excess = max(policy.free_bytes, 0 if policy.max_bytes is None else total - policy.max_bytes)
-    _shrink(account, runs, sinks, excess, unacknowledged=False)
+    _shrink(account, runs, excess, lambda run, segment: _is_free(run, segment, sinks, policy), sinks)
     if policy.unacknowledged:
-        _shrink(account, runs, sinks, excess, unacknowledged=True)
+        _shrink(account, runs, excess, lambda _, segment: segment.is_sealed, sinks)
     left = excess - _bytes_of(account)
     stays = [stay for run in runs if (stay := _stay(account, run, sinks, policy, now_utc_ns, left > 0)) is not None]
     return Plan(tuple(account.removals), tuple(stays), max(0, left))
@@ -159,7 +166,11 @@ def _bytes_of(account: _Account) -> int:
 
 
 def _shrink(
-    account: _Account, runs: Sequence[RunFacts], sinks: Sequence[Registration], excess: int, *, unacknowledged: bool
+    account: _Account,
+    runs: Sequence[RunFacts],
+    excess: int,
+    may_go: Callable[[RunFacts, SegmentFacts], bool],
+    sinks: Sequence[Registration],
 ) -> None:
     """Plan the oldest segments of all runs away until `excess` bytes are."""
     left = excess - _bytes_of(account)
@@ -169,7 +180,7 @@ def _shrink(
 
     def offer(run: RunFacts) -> None:
         segment = account.oldest(run)
-        if segment is not None and (segment.is_sealed if unacknowledged else _is_free(run, segment, sinks)):
+        if segment is not None and may_go(run, segment):
             heappush(oldest, (segment.changed_utc_ns, run.info.run_id, run))
 
     for run in runs:
@@ -187,16 +198,26 @@ def _is_old(segment: SegmentFacts, keep_s: float, now_utc_ns: int) -> bool:
     return now_utc_ns - segment.changed_utc_ns >= keep_s * 1e9
 
 
-def _is_free(run: RunFacts, segment: SegmentFacts, sinks: Sequence[Registration]) -> bool:
-    """Return whether every sink that takes the run, and there is one, has all of the segment."""
+def _is_free(run: RunFacts, segment: SegmentFacts, sinks: Sequence[Registration], policy: Policy) -> bool:
+    """Return whether every sink that takes the run has all of the segment, and one of them its samples."""
     if not segment.is_sealed or not any(sink.takes(run.info) for sink in sinks):
         return False
-    return not holders(run.info, run.head, segment.end_index, sinks)
+    if holders(run.info, run.head, segment.end_index, sinks):
+        return False
+    return policy.summaries_suffice or not _is_summarised(run.info, segment, sinks)
+
+
+def _is_summarised(run: RunInfo, segment: SegmentFacts, sinks: Sequence[Registration]) -> bool:
+    """Return whether no sink that has the segment keeps its samples."""
+    lacking = {holder.name for holder in holders(run, 0, segment.end_index, sinks)}
+    having = [sink for sink in sinks if sink.takes(run) and sink.name not in lacking]
+    return bool(having) and not any(sink.has_samples(run, segment.first_index) for sink in having)
 
 
 def _removal(run: RunFacts, segment: SegmentFacts, sinks: Sequence[Registration]) -> Removal:
     losing = holders(run.info, run.head, segment.end_index, sinks)
-    return Removal(run.info, segment, losing, not any(sink.takes(run.info) for sink in sinks))
+    is_unclaimed = not any(sink.takes(run.info) for sink in sinks)
+    return Removal(run.info, segment, losing, is_unclaimed, _is_summarised(run.info, segment, sinks))
 
 
 def _stay(
@@ -214,5 +235,6 @@ def _stay(
         sum(segment.bytes for segment in due),
         holders(run.info, run.head, due[0].end_index, sinks),
         is_unclaimed,
+        is_summarised=not policy.summaries_suffice and _is_summarised(run.info, due[0], sinks),
         is_running=not due[0].is_sealed,
     )

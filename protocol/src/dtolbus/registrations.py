@@ -15,6 +15,7 @@ SINKS_FOLDER = "sinks"
 SINCE_OPTION = "since_utc_ns"
 """Option of a sink that leaves out runs which began before this instant."""
 _LONGEST_INSTANT = 19
+_WITH_SAMPLES = {"samples", "both"}
 
 
 class SinkPosition(msgspec.Struct, frozen=True):
@@ -24,6 +25,8 @@ class SinkPosition(msgspec.Struct, frozen=True):
     position: int
     """Number of records committed, from 0 on without holes."""
     backfilled: int = 0
+    summarised: int = 0
+    """Of blocks below this record, samples may not be stored: they came while it kept summaries, or were not seen."""
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,18 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         if since.isdecimal() and run.started_utc_ns < int(since[:_LONGEST_INSTANT]):
             return False
         return not self.topics or topic_of_run(run).decode().startswith(self.topics)
+
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether of the blocks that come now it stores the samples, not summaries alone."""
+        return self.sink == "parquet" or self.options.get("blocks") in _WITH_SAMPLES
+
+    def has_samples(self, run: RunInfo, from_index: int) -> bool:
+        """Return whether all samples are stored of what it has of the run from that record on; readings always are."""
+        if run.kind != "blocks" or self.sink == "parquet":
+            return True
+        known = self.positions.get(run.run_id)
+        return self.keeps_samples and (known is None or known.summarised <= from_index)
 
 
 def registration_path(data: Path, name: str) -> Path:
