@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,6 +235,29 @@ class TestCommands:
         told = run("dtolbus", "sinks", "--data", str(data), "forget", "lab")
         assert (told.returncode, "lab is forgotten" in told.stdout) == (0, True)
         assert run("dtolbus", "sinks", "--data", str(data)).stdout == "no sink has registered here\n"
+
+    @pytest.mark.parametrize("file", ["run.json", "manifest.json"])
+    def test_a_damaged_run_hides_no_other(self, data: Path, tmp_path: Path, file: str) -> None:
+        store(data, tmp_path / "lab.sqlite")
+        hurt = data / "journal" / "dt9806" / "vibration" / "0190a5f4-0000-7000-8000-00000000000a"
+        shutil.copytree(list_runs(data / "journal")[0].path, hurt)
+        (hurt / file).write_bytes(b'{"info": {}}' if file == "run.json" else b"\0" * 100)
+        told = run("dtolbus", "runs", "--data", str(data), "--json")
+        assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+        assert f"{hurt / file} is damaged" in told.stderr
+        assert "restore the file from a backup" in told.stderr
+        assert [line["run_id"] for line in json.loads(told.stdout)] == [RUN.run_id]
+        told = run("dtolbus", "runs", "--data", str(data))
+        assert (told.returncode, RUN.run_id in told.stdout) == (1, True)
+        if file == "run.json":  # how far a sink is does not hang on a manifest
+            told = run("dtolbus", "sinks", "--data", str(data))
+            assert (told.returncode, "lab" in told.stdout, f"{hurt / file} is damaged" in told.stderr) == (
+                1,
+                True,
+                True,
+            )
+            told = run("dtolbus", "sinks", "forget", "lab", "--data", str(data))
+            assert (told.returncode, "lab is forgotten" in told.stdout) == (0, True)
 
     @pytest.mark.parametrize(
         ("options", "message"),

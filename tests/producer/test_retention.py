@@ -497,12 +497,12 @@ class TestListing:
     def test_runs_tell_state_range_size_and_who_has_what(self, tmp_path: Path) -> None:
         journal(tmp_path)
         register(tmp_path, sink("a", 20), sink("b", 7), sink("r", topics=("reading/",)))
-        (line,) = listing.run_lines(tmp_path)
+        ((line,), _) = listing.run_lines(tmp_path)
         assert (line.state, line.first, line.head, line.duration_s) == ("ended", 0, 20, 0.19)
         assert [(share.name, share.position, share.lag) for share in line.sinks] == [("a", 20, 0), ("b", 7, 13)]
         register(tmp_path, sink("b", 20))
         prune(tmp_path, EVERYTHING, dry_run=False)
-        (line,) = listing.run_lines(tmp_path)
+        ((line,), _) = listing.run_lines(tmp_path)
         assert (line.first, line.head, line.bytes, line.segments) == (20, 20, 0, 0)
         assert json.loads(listing.as_json([line]))[0]["head"] == 20
         assert "20..20" in listing.runs_text([line])[1]
@@ -511,7 +511,7 @@ class TestListing:
     def test_runs_tell_of_which_only_summaries_are_stored(self, tmp_path: Path) -> None:
         journal(tmp_path)
         register(tmp_path, sink("a", 20), summaries("lab", 20), summaries("raw", 7, blocks="samples"))
-        lines = listing.run_lines(tmp_path)
+        lines, _ = listing.run_lines(tmp_path)
         assert [(share.name, share.has_samples) for share in lines[0].sinks] == [
             ("a", True),
             ("lab", False),
@@ -521,8 +521,8 @@ class TestListing:
 
     def test_an_empty_folder_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "journal").mkdir()
-        assert listing.runs_text(listing.run_lines(tmp_path)) == ["the journal holds no runs"]
-        assert listing.sinks_text(listing.sink_lines(tmp_path)) == ["no sink has registered here"]
+        assert listing.runs_text(listing.run_lines(tmp_path)[0]) == ["the journal holds no runs"]
+        assert listing.sinks_text(listing.sink_lines(tmp_path)[0]) == ["no sink has registered here"]
 
     def test_sinks_tell_their_lag_over_all_runs(self, tmp_path: Path) -> None:
         journal(tmp_path)
@@ -530,18 +530,21 @@ class TestListing:
         writer.append(reading(OTHER, 0))
         writer.close()
         register(tmp_path, sink("all", 15, seen_utc="2026-03-01T12:00:00+00:00"), sink("r", topics=("reading/",)))
-        assert [(line.name, line.runs, line.lag) for line in listing.sink_lines(tmp_path)] == [
+        assert [(line.name, line.runs, line.lag) for line in listing.sink_lines(tmp_path)[0]] == [
             ("all", 2, 6),
             ("r", 1, 1),
         ]
-        assert "never" in listing.sinks_text(listing.sink_lines(tmp_path))[2]
+        assert "never" in listing.sinks_text(listing.sink_lines(tmp_path)[0])[2]
 
     def test_a_forgotten_sink_holds_nothing_any_more(self, tmp_path: Path) -> None:
         journal(tmp_path)
         register(tmp_path, sink("a", 20), sink("gone", 1))
         with pytest.raises(UsageError, match="did you mean 'gone'"):
             listing.forget_sink(tmp_path, "gome")
-        assert "19 records" in listing.forget_sink(tmp_path, "gone")[0]
+        assert "19 records that it lacked stay in the journal no longer" in listing.forget_sink(tmp_path, "gone")[0]
+        register(tmp_path, sink("done", 20), sink("nearly", 19))
+        assert "it had all that the journal holds" in listing.forget_sink(tmp_path, "done")[0]
+        assert "1 record that it lacked" in listing.forget_sink(tmp_path, "nearly")[0]
         prune(tmp_path, EVERYTHING, dry_run=False)
         assert segments(tmp_path) == []
 

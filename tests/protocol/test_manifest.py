@@ -65,7 +65,7 @@ def test_a_segment_named_twice_stays_as_it_was_named_first() -> None:
 
 def test_a_file_that_is_no_manifest_is_told(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_FILE).write_text("{")
-    with pytest.raises(RawFormatError, match="not a manifest"):
+    with pytest.raises(RawFormatError, match=r"manifest\.json is damaged"):
         read_manifest(tmp_path)
 
 

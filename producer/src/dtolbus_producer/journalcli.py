@@ -1,5 +1,6 @@
 """The command lines `dtolbus prune`, `dtolbus runs` and `dtolbus sinks`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -41,9 +42,17 @@ def runs(data: Path, machine: bool) -> None:
     """List the runs in a journal: state, records still there, size, and what each sink has acknowledged."""
     from dtolbus_producer import listing  # noqa: PLC0415  # as above
 
-    lines = listing.run_lines(data)
-    for text in [listing.as_json(lines)] if machine else listing.runs_text(lines):
-        click.echo(text)
+    lines, unreadable = listing.run_lines(data)
+    _tell(listing.as_json(lines) if machine else "\n".join(listing.runs_text(lines)), unreadable)
+
+
+def _tell(text: str, unreadable: Sequence[object]) -> None:
+    """Print the list, and to stderr what is not in it: then the exit code is 1."""
+    click.echo(text)
+    for run in unreadable:
+        click.echo(str(run), err=True)
+    if unreadable:
+        raise click.exceptions.Exit(1)
 
 
 class _Group(Command, click.Group):
@@ -61,9 +70,8 @@ def sinks(context: click.Context, data: Path, machine: bool) -> None:
 
     context.obj = data
     if context.invoked_subcommand is None:
-        lines = listing.sink_lines(data)
-        for text in [listing.as_json(lines)] if machine else listing.sinks_text(lines):
-            click.echo(text)
+        lines, unreadable = listing.sink_lines(data)
+        _tell(listing.as_json(lines) if machine else "\n".join(listing.sinks_text(lines)), unreadable)
 
 
 @command("forget")

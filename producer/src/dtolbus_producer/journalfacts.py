@@ -1,7 +1,9 @@
 """What a journal holds, as retention and the listings need it: runs, their files, their sizes."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from dtolbus.errors import RawFormatError, UsageError
 from dtolbus.manifest import read_manifest
@@ -9,6 +11,22 @@ from dtolbus.runs import RUN_FILE, RunFolder, segment_name
 from dtolbus_producer.retention import RunFacts, SegmentFacts
 
 log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+
+class Unreadable(NamedTuple):
+    """A run that cannot be read."""
+
+    path: Path
+    """Its folder."""
+    cause: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cause}; its run is left out: restore the file from a backup, or move the run's folder out of the "
+            f"journal, whose segments can be read by themselves"
+        )
 
 
 def journal_of(data: Path) -> Path:
@@ -38,13 +56,21 @@ def run_facts(folder: RunFolder) -> RunFacts:
     return RunFacts(folder.info, state, head, tuple(segments))
 
 
-def journal_facts(journal: Path) -> list[RunFacts]:
-    """Return what the journal holds; a run that cannot be read is left out, and logged."""
-    found = []
-    for path in sorted({path.parent for path in journal.glob(f"*/*/*/{RUN_FILE}")}):
+def each_run(journal: Path, read: Callable[[RunFolder], Found]) -> tuple[list[Found], list[Unreadable]]:
+    """Return what `read` finds in each run, by device, task and age, and the runs that cannot be read."""
+    found, unreadable = [], []
+    for path in sorted(path.parent for path in journal.glob(f"*/*/*/{RUN_FILE}")):
         try:
             with RunFolder(path) as folder:
-                found.append(run_facts(folder))
+                found.append(read(folder))
         except (RawFormatError, OSError) as error:
-            log.warning("run cannot be read, left alone", extra={"run": str(path), "cause": str(error)})
+            unreadable.append(Unreadable(path, str(error)))
+    return found, unreadable
+
+
+def journal_facts(journal: Path) -> list[RunFacts]:
+    """Return what the journal holds; a run that cannot be read is left out, and logged."""
+    found, unreadable = each_run(journal, run_facts)
+    for path, cause in unreadable:
+        log.warning("run cannot be read, left alone", extra={"run": str(path), "cause": cause})
     return found

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from dtolbus.errors import UsageError
-from dtolbus.records import RunInfo, RunStatus, utc_from_ns
+from dtolbus.records import RunInfo, utc_from_ns
 from dtolbus.registrations import Registration, forget, read_registrations
-from dtolbus.runs import RunClock, RunFile, RunFolder, list_runs
+from dtolbus.runs import RunClock, RunFile, RunFolder
 from dtolbus.topics import stream_name
 from dtolbus_producer.columns import columns
-from dtolbus_producer.journalfacts import journal_of, run_facts
+from dtolbus_producer.journalfacts import Unreadable, each_run, journal_of, run_facts
 from dtolbus_producer.progress import sink_progress
 from dtolbus_producer.quantities import show_age, show_size
 
@@ -68,40 +68,23 @@ class SinkLine(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[str, ...]
 
 
-def run_lines(data: Path) -> list[RunLine]:
-    """Return the runs of a data folder, the oldest first. Raises UsageError, RawFormatError."""
+def run_lines(data: Path) -> tuple[list[RunLine], list[Unreadable]]:
+    """Return the runs of a data folder, the oldest first, and those that cannot be read.
+
+    Raises UsageError, RawFormatError.
+    """
     sinks = read_registrations(data)
-    found = []
-    for folder in list_runs(journal_of(data)):
-        with folder:
-            file, facts = folder.refresh(), run_facts(folder)
-        info = file.info
-        first = facts.segments[0].first_index if facts.segments else facts.head
-        found.append(
-            RunLine(
-                run_id=info.run_id,
-                device=info.device,
-                task=info.task,
-                kind=info.kind,
-                state=facts.state,
-                started_utc=utc_from_ns(info.started_utc_ns).isoformat(timespec="seconds"),
-                duration_s=_duration_s(file, facts.head),
-                first=first,
-                head=facts.head,
-                bytes=facts.bytes,
-                segments=len(facts.segments),
-                board=info.board,
-                clock=file.clock,
-                sinks=tuple(_share(sink, info, first, facts.head) for sink in sinks if sink.takes(info)),
-            )
-        )
-    return sorted(found, key=lambda line: line.run_id)
+    found, unreadable = each_run(journal_of(data), lambda folder: _line(folder, sinks))
+    return sorted(found, key=lambda line: line.run_id), unreadable
 
 
-def sink_lines(data: Path) -> list[SinkLine]:
-    """Return the registered sinks of a data folder by name. Raises UsageError, RawFormatError."""
-    statuses = [_status(folder) for folder in list_runs(journal_of(data))]
-    return [
+def sink_lines(data: Path) -> tuple[list[SinkLine], list[Unreadable]]:
+    """Return the registered sinks of a data folder by name, and runs that cannot be read, so that no lag counts them.
+
+    Raises UsageError, RawFormatError.
+    """
+    statuses, unreadable = each_run(journal_of(data), RunFolder.status)
+    lines = [
         SinkLine(
             name=sink.name,
             kind=sink.sink,
@@ -113,6 +96,7 @@ def sink_lines(data: Path) -> list[SinkLine]:
         )
         for sink in read_registrations(data)
     ]
+    return lines, unreadable
 
 
 def runs_text(lines: Sequence[RunLine]) -> list[str]:
@@ -181,12 +165,37 @@ def forget_sink(data: Path, name: str) -> list[str]:
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(names) or 'none'}"
         raise UsageError(f"no sink {name!r} is registered in {data}; {hint}")
     sink = forget(data, name)
-    lag = sink_progress(sink, [_status(folder) for folder in list_runs(journal)]).lag
+    statuses, unreadable = each_run(journal, RunFolder.status)
+    lag = sink_progress(sink, statuses).lag
+    lacked = f"{lag} record{'' if lag == 1 else 's'} that it lacked stay in the journal no longer for its sake"
+    known = lacked if lag else "it had all that the journal holds"
     return [
-        f"{name} is forgotten: the {lag} records that it had not acknowledged hold nothing in the journal any more, "
-        f"and `dtolbus verify` does not check it",
+        f"{name} is forgotten: {known}; `dtolbus verify` does not check it any more",
         f"its data in {sink.place} stay; a worker that still runs, or is started again, registers it anew",
+        *map(str, unreadable),
     ]
+
+
+def _line(folder: RunFolder, sinks: Sequence[Registration]) -> RunLine:
+    file, facts = folder.refresh(), run_facts(folder)
+    info = file.info
+    first = facts.segments[0].first_index if facts.segments else facts.head
+    return RunLine(
+        run_id=info.run_id,
+        device=info.device,
+        task=info.task,
+        kind=info.kind,
+        state=facts.state,
+        started_utc=utc_from_ns(info.started_utc_ns).isoformat(timespec="seconds"),
+        duration_s=_duration_s(file, facts.head),
+        first=first,
+        head=facts.head,
+        bytes=facts.bytes,
+        segments=len(facts.segments),
+        board=info.board,
+        clock=file.clock,
+        sinks=tuple(_share(sink, info, first, facts.head) for sink in sinks if sink.takes(info)),
+    )
 
 
 def _shown(share: SinkShare) -> str:
@@ -198,11 +207,6 @@ def _share(sink: Registration, run: RunInfo, first: int, head: int) -> SinkShare
     known = sink.positions.get(run.run_id)
     position = 0 if known is None else min(known.position, head)
     return SinkShare(sink.name, position, head - position, sink.has_samples(run, first))
-
-
-def _status(folder: RunFolder) -> RunStatus:
-    with folder:
-        return folder.status()
 
 
 def _duration_s(file: RunFile, head: int) -> float:

@@ -97,7 +97,7 @@ def read_manifest(run: Path) -> Manifest:
     except FileNotFoundError:
         return Manifest()
     except msgspec.MsgspecError as error:
-        raise RawFormatError(f"{path}: not a manifest: {error}") from error
+        raise RawFormatError(f"{path} is damaged: it does not say what was deleted") from error
 
 
 def write_manifest(run: Path, manifest: Manifest) -> None:

@@ -274,7 +274,7 @@ class RunFolder:
         try:
             return msgspec.json.decode(path.read_bytes(), type=RunFile)
         except msgspec.MsgspecError as error:
-            raise RawFormatError(f"{path}: not a run file: {error}") from error
+            raise RawFormatError(f"{path} is damaged: it does not say what the run is") from error
 
 
 def _decoded(file: ChunkFile, chunk: Chunk) -> Record | Gap:

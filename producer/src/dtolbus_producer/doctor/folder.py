@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from dtolbus.runs import list_runs
+from dtolbus.runs import RunFolder
 from dtolbus_producer.doctor.finding import Finding
+from dtolbus_producer.journalfacts import each_run
 from dtolbus_producer.locking import is_locked
 from dtolbus_producer.stack import LOCK_FILE, PIDS_FILE
 
@@ -22,7 +23,9 @@ def examine_recordings(data: Path, is_running: bool) -> list[Finding]:
     found = [running(is_running, _pids(data) if is_running else {})]
     journal = data / "journal"
     if journal.is_dir() and not is_running:
-        found.append(interrupted(sum(folder.status().state == "running" for folder in list_runs(journal))))
+        statuses, unreadable = each_run(journal, RunFolder.status)
+        found.append(interrupted(sum(status.state == "running" for status in statuses)))
+        found += [Finding("runs", "problem", str(run)) for run in unreadable]
     return found
 
 
