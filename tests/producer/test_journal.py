@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dtolbus import files
-from dtolbus.dtraw import iter_blocks
+from dtolbus.dtraw import ChunkFile, iter_blocks
 from dtolbus.errors import CannotStartError
 from dtolbus.records import Channel, Clock, DaqBlock, Gap, RunInfo, block_of_run
 from dtolbus.runs import Head, RunFolder, decode_head, encode_head, run_path
@@ -419,6 +419,21 @@ def test_damage_with_good_records_behind_it_is_a_gap_not_an_end(tmp_path):
     assert recover_run(folder).final == 5
     assert indexes(folder, 5) == [0, 1, (2, 3), 3, 4]
     assert not list(folder.glob("*.torn"))
+
+
+def test_a_damaged_header_is_told_in_plain_words(tmp_path):
+    folder = killed(tmp_path, 5)
+    segment = folder / "000000000000.dt-raw"
+    data = bytearray(segment.read_bytes())
+    with ChunkFile(segment) as file:
+        third = list(file.chunks(file.start))[2]
+    data[data.index(b"event_kind", third.offset)] ^= 1
+    segment.write_bytes(data)
+
+    assert recover_run(folder).final == 5
+    with RunFolder(folder) as run:
+        (gap,) = [record for record in run.records(0, 5) if isinstance(record, Gap)]
+    assert gap.cause == "damaged in the journal: the chunk's header is damaged"
 
 
 def test_a_flipped_bit_in_a_durable_last_record_is_a_gap_in_one_that_never_was_a_torn_tail(tmp_path):

@@ -28,6 +28,8 @@ from dtolbus.sinks import SinkBase
 
 log = logging.getLogger(__name__)
 
+_HEADER_DAMAGED = "the chunk's header is damaged"
+
 _WINDOW_BYTES = 1 << 20
 _CHUNK_START = b'{"seq":'
 
@@ -124,7 +126,8 @@ class ChunkFile:
         try:
             chunk, sound = self._parse(offset, end, check)
         except RawFormatError as error:
-            return self._damage(offset, end, str(error))
+            log.debug("chunk header damaged", extra={"path": str(self.path), "offset": offset, "cause": str(error)})
+            return self._damage(offset, end, _HEADER_DAMAGED)
         if sound:
             return chunk
         reason = "the checksum does not hold"
