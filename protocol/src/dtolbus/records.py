@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 from typing import Any, Literal, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from dtolbus.channels import Channel as Channel
+from dtolbus.channels import engineering
+from dtolbus.units.status import SensorStatus as SensorStatus
 
 Scalar = float | int | str | bool | None
 """One cell of a row."""
@@ -46,15 +49,6 @@ class ErrorInfo(msgspec.Struct, frozen=True):
         return self.message
 
 
-class SensorStatus(IntEnum):
-    """What a board tells of one sample of one channel; anything but OK makes the sample's value NaN."""
-
-    OK = 0
-    SENSOR_OPEN = 1
-    TEMP_OUT_OF_RANGE_LOW = 2
-    TEMP_OUT_OF_RANGE_HIGH = 3
-
-
 class Clock(msgspec.Struct, frozen=True, array_like=True):
     """The run's clock fit as it stood for one block, anchored at the block's first sample."""
 
@@ -75,28 +69,6 @@ class Anchor(msgspec.Struct, frozen=True, array_like=True):
     """The same instant by the wall clock as it stood then, ns since 1970; the run's own UTC follows no step."""
     uncertainty_ns: int
     """How far the monotonic instants of the block that carries this may be off, ns; between two, the greater holds."""
-
-
-class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One channel of a task, with the linear calibration of its codes: value = code × scale + offset."""
-
-    name: str
-    unit: str | None = None
-    scale: float = 1.0
-    """Engineering units for each code."""
-    offset: float = 0.0
-    """Engineering units at code 0."""
-    range: tuple[float, float] | None = None
-    """Lowest and highest input at this gain, in the board's units (V)."""
-    gain: float = 1.0
-    encoding: Literal["offset_binary", "twos_complement", "float"] = "float"
-    resolution_bits: int | None = None
-    physical: int | None = None
-    """Number of the input on the board."""
-    sensor: str | None = None
-    """What is connected: `thermocouple K`, a serial number."""
-    offset_ns: int = 0
-    """When this channel is sampled after the scan's instant, ns (boards that scan one after another)."""
 
 
 RunKind = Literal["blocks", "readings"]
@@ -276,19 +248,18 @@ class DaqBlock:
         return offsets
 
     def scaled(self) -> NDArray[np.float64]:
-        """Return the codes in engineering units (value = code × scale + offset), shape (channels, samples).
+        """Return the codes in engineering units: code × scale + offset, then the channel's conversion.
 
-        Without a calibration the values are the codes themselves; without codes they are NaN.
+        Shape (channels, samples); NaN where the sensor's status is not OK. Without a calibration the values are the
+        codes themselves; without codes they are NaN.
         """
         if self.raw_codes is None:
             return np.full((len(self.channels), self.samples_per_channel), np.nan)
-        values = self.raw_codes[:, : self.samples_per_channel].astype(np.float64)
-        if self.calibration is not None:
-            for row, channel in zip(values, self.calibration, strict=True):
-                if channel.scale != 1.0:
-                    row *= channel.scale
-                if channel.offset != 0.0:
-                    row += channel.offset
+        codes = self.raw_codes[:, : self.samples_per_channel]
+        values = codes.astype(np.float64) if self.calibration is None else engineering(codes, self.calibration)
+        for row, name in zip(values, self.channels, strict=True):
+            if name in self.sensor_status:
+                row[np.flatnonzero(self.sensor_status[name][: self.samples_per_channel])] = np.nan
         return values
 
 

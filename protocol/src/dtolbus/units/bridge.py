@@ -15,7 +15,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dtolbus.records import SensorStatus
+from dtolbus.units.status import SensorStatus
 
 Configuration = Literal["quarter", "half_poisson", "half_bending", "full_bending", "full_bending_poisson", "full_axial"]
 Array = NDArray[np.float64]

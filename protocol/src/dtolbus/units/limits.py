@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dtolbus.records import SensorStatus
+from dtolbus.units.status import SensorStatus
 
 
 def inside(values: ArrayLike, low: float, high: float) -> NDArray[np.float64]:

@@ -1,0 +1,113 @@
+"""A channel, and from its codes to what it measured. Pure."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dtolbus.units.conversion import OPENS, Conversion, Thermocouple
+
+
+class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One channel of a task: code × scale + offset, then its conversion where it has one."""
+
+    name: str
+    unit: str | None = None
+    scale: float = 1.0
+    """Engineering units for each code; volts where there is a conversion."""
+    offset: float = 0.0
+    """Engineering units at code 0; volts where there is a conversion."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest input at this gain, in the board's units (V)."""
+    gain: float = 1.0
+    encoding: Literal["offset_binary", "twos_complement", "float"] = "float"
+    resolution_bits: int | None = None
+    physical: int | None = None
+    """Number of the input on the board."""
+    sensor: str | None = None
+    """What is connected: `thermocouple K`, a serial number."""
+    offset_ns: int = 0
+    """When this channel is sampled after the scan's instant, ns (boards that scan one after another)."""
+    conversion: Conversion | None = None
+    """From volts to `unit`. Readings hold what came out of it, blocks hold codes."""
+
+    @property
+    def cold_junction(self) -> str | None:
+        """Name of the channel that this one needs beside it, or None."""
+        junction = self.conversion.cold_junction if isinstance(self.conversion, Thermocouple) else None
+        return junction if isinstance(junction, str) else None
+
+
+def engineering(codes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.float64]:
+    """Return the codes in engineering units; both of shape (channels, samples).
+
+    NaN wherever `status_of_codes` is not OK.
+    """
+    values = codes.astype(np.float64)
+    for row, channel in zip(values, channels, strict=True):
+        _scale(row, channel)
+    for place, channel in enumerate(channels):
+        if channel.conversion is not None:
+            values[place] = channel.conversion.value(_quantity(values[place], codes, channels, place))
+    return values
+
+
+def status_of_codes(codes: NDArray[Any], channels: Sequence[Channel]) -> dict[str, NDArray[np.int64]]:
+    """Return the SensorStatus of each sample of the channels whose conversion has any that is not OK.
+
+    SENSOR_OPEN is also each sample of a thermocouple, an RTD or a bridge at the lowest or the highest code, where an
+    input drifts once a wire is off, and each of a thermocouple whose cold junction has no temperature.
+    """
+    found = {}
+    for place, channel in enumerate(channels):
+        if channel.conversion is None:
+            continue
+        volts = codes[place].astype(np.float64)
+        _scale(volts, channel)
+        status = channel.conversion.status(_quantity(volts, codes, channels, place))
+        if status.any():
+            found[channel.name] = status
+    return found
+
+
+def _scale(row: NDArray[np.float64], channel: Channel) -> None:
+    """Apply the linear calibration in place."""
+    if channel.scale != 1.0:
+        row *= channel.scale
+    if channel.offset != 0.0:
+        row += channel.offset
+
+
+def _quantity(
+    volts: NDArray[np.float64], codes: NDArray[Any], channels: Sequence[Channel], place: int
+) -> NDArray[np.float64]:
+    """Return what the conversion of the channel at `place` takes; NaN where its input is open."""
+    channel = channels[place]
+    found = volts.copy()
+    if isinstance(channel.conversion, Thermocouple):
+        found = channel.conversion.compensated_mv(volts, _junction_celsius(channel.conversion, codes, channels))
+    if isinstance(channel.conversion, OPENS):
+        found[_at_an_end(codes[place], channel)] = np.nan
+    return found
+
+
+def _junction_celsius(conversion: Thermocouple, codes: NDArray[Any], channels: Sequence[Channel]) -> ArrayLike:
+    """Return the temperature of the cold junction, °C; NaN where its input is open, or is not there."""
+    if not isinstance(conversion.cold_junction, str):
+        return conversion.cold_junction
+    for row, channel in zip(codes, channels, strict=True):
+        if channel.name == conversion.cold_junction and channel.cold_junction is None:
+            celsius: NDArray[np.float64] = engineering(row[np.newaxis], [channel])[0]
+            celsius[_at_an_end(row, channel)] = np.nan
+            return celsius
+    return np.nan
+
+
+def _at_an_end(codes: NDArray[Any], channel: Channel) -> NDArray[np.bool_]:
+    """Return which codes of a channel are the converter's lowest or highest; shape (samples,)."""
+    if channel.encoding == "float" or channel.resolution_bits is None:
+        return np.zeros(codes.shape, dtype=np.bool_)
+    lowest = 0 if channel.encoding == "offset_binary" else -(2 ** (channel.resolution_bits - 1))
+    return np.asarray((codes <= lowest) | (codes >= lowest + 2**channel.resolution_bits - 1))
