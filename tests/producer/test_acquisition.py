@@ -21,7 +21,7 @@ from dtolbus_producer import acquisition, boards
 from dtolbus_producer.acquisition import acquire
 from dtolbus_producer.boards import Buffer
 from dtolbus_producer.boards.sim import SimBlocks, SimReadings
-from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperature
+from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperatures
 from dtolbus_producer.config import dump_config
 from dtolbus_producer.journal import JournalError
 
@@ -250,7 +250,9 @@ def test_readings_have_their_values_units_times_and_index(tmp_path):
     polled = [reading for reading in readings if reading.error is None]
 
     assert [record.index for record in records_of(run)] == list(range(len(readings) + len(events_of(run))))
-    expected = {f"tc{n}": [simulated_temperature(0, n, slot, rate_hz=100.0) for slot in range(20)] for n in range(3)}
+    expected = {
+        f"tc{n}": [simulated_temperatures(0, n, slot, 1, rate_hz=100.0)[0] for slot in range(20)] for n in range(3)
+    }
     for reading in polled:
         assert reading.units == {"tc0": "°C", "tc1": "°C", "tc2": "°C"}
         assert all(reading.values[name] in expected[name] for name in expected)

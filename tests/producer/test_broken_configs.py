@@ -68,9 +68,13 @@ CANNOT_BE = [
     ("rate_hz = 2000", "rate_hz = -5", [f"{TASK}.rate_hz: -5: give a number above 0"]),
     ('channels = ["x", {', "channels = [] #", [f"{TASK}.channels: ", "has no channels: name at least one"]),
     ('["x", {', '["y", {', [f"{TASK}.channels[1].name: 'y' is the name of task[0].channels[0] too: rename one"]),
-    ("range = 2.5", "range = 25", [f"{TASK}.channels[1].range: 25 V: the ranges of a DT9806 are 10, 5, 2.5, 1.25 V"]),
+    (
+        "range = 2.5",
+        "range = 25",
+        [f"{TASK}.channels[1].range: 25 V: the ranges of a DT9806 are 10, 5, 2.5, 1.25, 0.1 V"],
+    ),
     ("range = 2.5", "range = 2.5, gain = 4", [f"{TASK}.channels[1].gain: 4 beside range = 2.5: give the gain or"]),
-    ("range = 2.5", "gain = 3", [f"{TASK}.channels[1].gain: 3: the gains of a DT9806 are 1, 2, 4, 8"]),
+    ("range = 2.5", "gain = 3", [f"{TASK}.channels[1].gain: 3: the gains of a DT9806 are 1, 2, 4, 8, 100"]),
     ("range = 2.5", "physical = 16", [f"{TASK}.channels[1].physical: 16: a DT9806 has the inputs 0 to 15"]),
     (", sensitivity_v = 0.1", "", [f"{TASK}.channels[1].unit: 'g' from volts: give sensitivity_v"]),
     ("rate_hz = 2000", "rate_hz = 2000\nduration_s = -1", [f"{TASK}.duration_s: -1: give a number above 0"]),
@@ -174,12 +178,63 @@ CANNOT_BE = [
     ("sync_ms = 20", 'min_free = "-1G"', ["journal.min_free: '-1G' is no size"]),
     ("sync_ms = 20", 'when_full = "delete"', ["journal.when_full = 'delete': allowed are 'stop', 'gap-oldest'"]),
 ]
+Y = f"{TASK}.channels[1]"
+CONVERSIONS = [  # in the place of the unit and the sensitivity of the channel y
+    (
+        "thermocouple = 'X', cold_junction = 25",
+        f"{Y}.thermocouple = 'X': allowed are 'B', 'E', 'J', 'K', 'N', 'R', 'S', 'T'",
+    ),
+    ("thermocouple = 'K'", f"{Y}.thermocouple: 'K': without cold_junction the simulated board reads them in polled"),
+    ("thermocouple = 'K', cold_junction = 'cjc'", f"{Y}.cold_junction: 'cjc': there is no such channel in this task"),
+    ("thermocouple = 'K', cold_junction = 'x'", f"{Y}.cold_junction: 'x': that channel does not measure °C"),
+    ("thermocouple = 'K', cold_junction = 'y'", f"{Y}.cold_junction: 'y': that channel does not measure °C"),
+    ("thermocouple = 'B', cold_junction = -5", f"{Y}.cold_junction: cold_junction is -5.0: that is no temperature of"),
+    ("thermocouple = 'K', cold_junction = true", f"{Y}.cold_junction = True: give a text in quotes or a number"),
+    ("thermocouple = 'K', cold_junction = 25, unit = 'mV'", f"{Y}.unit: 'mV': out of thermocouple come °C"),
+    ("thermocouple = 'K', cold_junction = 25, sensitivity_v = 2", f"{Y}.sensitivity_v: 2 beside thermocouple"),
+    ("cold_junction = 25", f"{Y}.cold_junction: 25.0: only beside thermocouple"),
+    ("polynomial = [0, 1], table = [[0, 0], [1, 1]], unit = 'bar'", f"{Y}.table: beside polynomial: a channel has one"),
+    ("polynomial = [], unit = 'bar'", f"{Y}.polynomial: no coefficients: give at least"),
+    ("polynomial = [0, inf], unit = 'bar'", f"{Y}.polynomial: coefficient 1 is inf: give a finite number"),
+    ("polynomial = [0, 1]", f"{Y}.unit: it is missing: say what comes out of the polynomial"),
+    ("table = [[0, 0], [0, 1]], unit = 'bar'", f"{Y}.table: x must strictly rise from row to row, but 0.0 follows 0.0"),
+    ("table = [[0, 0]], unit = 'bar'", f"{Y}.table: a table needs as many x as y, at least two"),
+    ("table = [[0, 0], [1]], unit = 'bar'", f"{Y}.table[1]: "),
+    ("rtd = { r0_ohm = 100 }", f"{Y}.rtd.excitation_a: it is missing: give one"),
+    ("rtd = { r0 = 100, excitation_a = 0.001 }", f"{Y}.rtd.r0: there is no such key; did you mean 'r0_ohm'?"),
+    ("rtd = { r0_ohm = -1, excitation_a = 0.001 }", f"{Y}.rtd: r0_ohm is -1.0: give the resistance at 0 °C, above 0"),
+    ("rtd = { r0_ohm = 100, excitation_a = 0 }", f"{Y}.rtd: excitation_a is 0.0: give the current"),
+    ("rtd = { r0_ohm = 100, excitation_a = 0.001, curve = [1, 2, 3] }", f"{Y}.rtd: CallendarVanDusen(a=1.0"),
+    (
+        "bridge = { configuration = 'third', gauge_factor = 2, excitation_v = 5 }",
+        f"{Y}.bridge.configuration = 'third': allowed are 'quarter', 'half_poisson'",
+    ),
+    (
+        "bridge = { configuration = 'quarter', gauge_factor = 2, excitation_v = 0 }",
+        f"{Y}.bridge: excitation_v is 0.0: give the volts across the bridge, not 0",
+    ),
+    (
+        "bridge = { configuration = 'half_poisson', gauge_factor = 2, excitation_v = 5 }",
+        f"{Y}.bridge: a half_poisson bridge needs poisson_ratio, about 0.3 for steel",
+    ),
+    (
+        "bridge = { configuration = 'quarter', gauge_factor = 2, excitation_v = 5 }, unit = 'N'",
+        f"{Y}.unit: 'N': a strain is in m/m, mm/m, µm/m, µε",
+    ),
+]
 NO_TOML = [
     ('operator = "Ada"', "operator = Ada", ["not a TOML file: line 3: 'operator = Ada': invalid value"]),
     ("rate_hz = 2000", "rate_hz = 2000\nrate_hz = 3", ["line 9: 'rate_hz = 3': this key, or a table of its name, is"]),
     ('operator = "Ada"', 'operator = "Ad\udce9"', ["line 3 is not UTF-8 (byte 0xe9)", "Adé", "save the file as UTF-8"]),
 ]
-TABLE = [*UNKNOWN_KEYS, *WRONG_TYPES, *CANNOT_BE, *NO_TOML]
+MEASURES = 'unit = "g", sensitivity_v = 0.1'
+TABLE = [
+    *UNKNOWN_KEYS,
+    *WRONG_TYPES,
+    *CANNOT_BE,
+    *((MEASURES, keys, [says]) for keys, says in CONVERSIONS),
+    *NO_TOML,
+]
 
 
 @pytest.mark.parametrize(("old", "new", "says"), TABLE, ids=[new.split("\n")[-1][:40] for _, new, _ in TABLE])

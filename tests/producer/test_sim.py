@@ -12,7 +12,7 @@ from dtolbus.records import SensorStatus
 from dtolbus_producer.boards import Buffer, Fault
 from dtolbus_producer.boards.sim import SimBoard
 from dtolbus_producer.boards.simchannels import read_back_rate_hz, volts_channel
-from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperature
+from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperatures
 from dtolbus_producer.runid import new_run_id
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig
 
@@ -86,10 +86,10 @@ def test_an_open_thermocouple_has_no_value_but_a_status():
 
     fine, broken, again = source.poll(9), source.poll(10), source.poll(20)
 
-    assert fine.values["tc1"] == simulated_temperature(0, 1, 9, rate_hz=10.0)
+    assert fine.values["tc1"] == simulated_temperatures(0, 1, 9, 1, rate_hz=10.0)[0]
     assert not fine.sensor_status
     assert math.isnan(broken.values["tc1"])
-    assert broken.values["tc0"] == simulated_temperature(0, 0, 10, rate_hz=10.0)
+    assert broken.values["tc0"] == simulated_temperatures(0, 0, 10, 1, rate_hz=10.0)[0]
     assert broken.sensor_status == {"tc1": SensorStatus.SENSOR_OPEN}
     assert not again.sensor_status
     assert source.plan.channels[0].unit == "°C"
@@ -113,7 +113,7 @@ def test_an_overrun_tells_how_much_was_lost_and_goes_on_behind_it():
         ({"rate_hz": 1000.0, "channels": []}, {}, "no channels"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "physical": 16}]}, {}, "inputs 0 to 15"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "gain": 3.0}]}, {}, "gains of a DT9806 are 1, 2, 4, 8"),
-        ({"rate_hz": 1000.0, "channels": [{"name": "a", "range": 12.0}]}, {}, "10, 5, 2.5, 1.25 V"),
+        ({"rate_hz": 1000.0, "channels": [{"name": "a", "range": 12.0}]}, {}, "10, 5, 2.5, 1.25, 0.1 V"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "unit": "g"}]}, {}, "sensitivity_v"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "thermocouple": "K"}]}, {}, "polled tasks only"),
         ({"rate_hz": 1000.0, "channels": ["a"]}, {"speed": -1.0}, "options.speed"),

@@ -10,6 +10,7 @@ import msgspec
 from dtolbus.errors import UsageError
 from dtolbus_producer.boards import board_class
 from dtolbus_producer.configkeys import key_problem
+from dtolbus_producer.conversions import check_conversion
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
 from dtolbus_producer.sinkplaces import check_name, shortened
@@ -246,6 +247,8 @@ def _check_device(key: str, device: DeviceConfig, source: str) -> None:
 
 def _check_task(key: str, task: TaskConfig) -> None:
     _check_unique(f"{key}.channels", (channel.name for channel in task.channel_configs))
+    for place, channel in enumerate(task.channel_configs):
+        check_conversion(f"{key}.channels[{place}]", channel)
     for name, value in (
         ("rate_hz", task.rate_hz),
         ("block_samples", task.block_samples),

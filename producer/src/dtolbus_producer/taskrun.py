@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from dtolbus.channels import status_of_codes
 from dtolbus.errors import BoardError
 from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind, block_of_run, utc_from_ns
 from dtolbus.runs import RunClock
@@ -18,6 +19,7 @@ from dtolbus_producer.clockfit import ClockFit, Stamp
 from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.runid import new_run_id
+from dtolbus_producer.sensing import merged
 from dtolbus_producer.tasks import OnError
 from dtolbus_producer.wallclock import WallClock
 
@@ -196,17 +198,19 @@ class _ClockedRun:
         self._next = first + count
 
         def make(index: int) -> Record:
+            codes = buffer.codes[:, :count]
+            told = {name: status[:count] for name, status in buffer.sensor_status.items()}
             return block_of_run(
                 info,
                 index=index,
                 first_sample=first,
-                codes=buffer.codes[:, :count],
+                codes=codes,
                 t_mono_ns=stamp.t_mono_ns,
                 clock=stamp.clock,
                 anchor=anchor,
                 read_started_at=utc_from_ns(buffer.asked_mono_ns + self._offset_ns),
                 read_finished_at=utc_from_ns(buffer.arrived_mono_ns + self._offset_ns),
-                sensor_status={name: status[:count] for name, status in buffer.sensor_status.items()},
+                sensor_status=merged(told, status_of_codes(codes, info.channels)),
             )
 
         if self._plan.can_wait:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import msgspec
 
 from dtolbus.records import RunKind
+from dtolbus.units.its90 import Kind
+from dtolbus_producer.sensorconfig import BridgeConfig, RtdConfig
 
 DEFAULT_BLOCK_S = 0.1
 """Length of a block where the configuration names none, s; shorter where it would be too large."""
@@ -39,12 +41,20 @@ class ChannelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
     """Highest input, V; the board takes the smallest range of its own that holds it."""
     gain: float | None = None
     unit: str | None = None
-    """What is measured; other than the input's own unit it needs `sensitivity_v`."""
+    """What is measured; other than the input's own unit it needs `sensitivity_v` or a conversion."""
     sensitivity_v: float | None = None
     """Volts for one `unit`."""
     sensor: str | None = None
     """What is connected: a model, a serial number."""
-    thermocouple: Literal["B", "E", "J", "K", "N", "R", "S", "T"] | None = None
+    thermocouple: Kind | None = None
+    cold_junction: str | float | None = None
+    """The channel that measures the thermocouple's cold junction, or a fixed °C; None: as the board does it."""
+    rtd: RtdConfig | None = None
+    bridge: BridgeConfig | None = None
+    polynomial: tuple[float, ...] | None = None
+    """Coefficients, ascending, of volts."""
+    table: tuple[tuple[float, float], ...] | None = None
+    """[volts, what is measured], linear between; NaN outside."""
 
 
 class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -1,10 +1,18 @@
-"""From the code of an analogue input to volts, or to what a sensor of known sensitivity makes them. Pure."""
+"""From the code of an analogue input to volts, and on to what its sensor measures. Pure."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from dtolbus.records import Channel
+import numpy as np
+
+from dtolbus.channels import Channel, engineering, status_of_codes
+from dtolbus_producer.boards import Readout
+from dtolbus_producer.conversions import conversion_key, conversion_of, unit_of
 from dtolbus_producer.tasks import ChannelConfig, WrongKeyError
+
+THERMOCOUPLE_V = 0.08
+"""What every thermocouple stays below (type E at 1000 °C: 76 mV), V."""
 
 
 class Scaling(NamedTuple):
@@ -24,7 +32,7 @@ class Scaling(NamedTuple):
 
 
 def voltage_channel(channel: ChannelConfig, scaling: Scaling, gain: float, *, offset_ns: int = 0) -> Channel:
-    """Return a voltage input with its calibration, in V or in the unit that `sensitivity_v` gives.
+    """Return a voltage input with its calibration: in V, in the unit of `sensitivity_v`, or with its conversion.
 
     The lowest code stands for the lowest voltage, the code after the highest one for the highest: code 0 of an offset
     binary converter is `lowest_v`, code 0 of a two's complement one is the middle.
@@ -35,7 +43,7 @@ def voltage_channel(channel: ChannelConfig, scaling: Scaling, gain: float, *, of
     kind = f"thermocouple {channel.thermocouple}" if channel.thermocouple else None
     return Channel(
         name=channel.name,
-        unit=channel.unit or "V",
+        unit=unit_of(channel),
         scale=(highest_v - lowest_v) / 2**scaling.bits / per_unit,
         offset=at_zero_v / per_unit,
         range=(lowest_v, highest_v),
@@ -45,7 +53,16 @@ def voltage_channel(channel: ChannelConfig, scaling: Scaling, gain: float, *, of
         physical=channel.physical,
         sensor=", ".join(part for part in (kind, channel.sensor) if part) or None,
         offset_ns=offset_ns,
+        conversion=conversion_of(channel),
     )
+
+
+def readout(channels: Sequence[Channel], codes: Sequence[int]) -> Readout:
+    """Return what one poll gave: a code for each channel, in engineering units, with the status of those not OK."""
+    column = np.array(codes, dtype=np.int64)[:, np.newaxis]
+    values = engineering(column, channels)[:, 0].tolist()
+    status = {name: int(found[0]) for name, found in status_of_codes(column, channels).items()}
+    return Readout(dict(zip([channel.name for channel in channels], values, strict=True)), status)
 
 
 def gain_for(range_v: float, full_scale_v: float, gains: tuple[float, ...]) -> float:
@@ -59,7 +76,7 @@ def check_unit(key: str, channel: ChannelConfig) -> None:
         raise WrongKeyError(
             f"{key}.gain", f"{channel.gain:g} beside range = {channel.range:g}: give the gain or the range, not both"
         )
-    if channel.unit not in (None, "V") and channel.sensitivity_v is None and channel.thermocouple is None:
+    if channel.unit not in (None, "V") and channel.sensitivity_v is None and conversion_key(channel) is None:
         raise WrongKeyError(f"{key}.unit", f"{channel.unit!r} from volts: give sensitivity_v, the volts for one unit")
     if channel.sensitivity_v is not None and not (channel.sensitivity_v and math.isfinite(channel.sensitivity_v)):
         raise WrongKeyError(f"{key}.sensitivity_v", f"{channel.sensitivity_v}: give the volts for one unit, not 0")

@@ -9,7 +9,7 @@ import time
 from dtolbus.errors import BoardError
 from dtolbus.records import Channel
 from dtolbus_producer.boards import End, Fault, Readout, TaskPlan, dtdriver
-from dtolbus_producer.boards.calibration import voltage_channel
+from dtolbus_producer.boards.calibration import readout, voltage_channel
 from dtolbus_producer.boards.dtblocks import BufferPlan, DtBlocks
 from dtolbus_producer.boards.dtchannels import (
     DEFAULT_RATE_HZ,
@@ -124,7 +124,7 @@ class DtBoard:
 
 
 class DtReadings:
-    """A polled task: one conversion of each channel, one after another, in V or what `sensitivity_v` makes of them."""
+    """A polled task: one reading of each channel's converter, one after another, in engineering units."""
 
     def __init__(self, subsystem: AnalogInput, channels: tuple[Channel, ...], rate_hz: float) -> None:
         self.plan = TaskPlan(channels=channels, rate_hz=rate_hz, board=subsystem.board)
@@ -134,7 +134,7 @@ class DtReadings:
     def poll(self, slot: int) -> Readout | Fault | End:
         """Return each channel's value. Raises BoardError where the driver fails, and the board is still there."""
         try:
-            values = {channel.name: self._value(channel) for channel in self.plan.channels}
+            codes = [self._code(channel) for channel in self.plan.channels]
         except BoardError as error:
             now_ns = time.perf_counter_ns()
             self._failing_since_ns = self._failing_since_ns or now_ns
@@ -142,13 +142,13 @@ class DtReadings:
                 return Fault("device_lost", str(error), fatal=True)
             raise
         self._failing_since_ns = None
-        return Readout(values)
+        return readout(self.plan.channels, codes)
 
     def stop(self) -> None:
         """Give the subsystem back."""
         self._subsystem.release()
 
-    def _value(self, channel: Channel) -> float:
+    def _code(self, channel: Channel) -> int:
         with board_errors(self._subsystem.board):
             driver, handle = self._subsystem.driver, self._subsystem.handle
             code = driver.get_single_value(handle, channel.physical or 0, channel.gain)
@@ -156,4 +156,4 @@ class DtReadings:
         code &= (1 << bits) - 1
         if channel.encoding == "twos_complement" and code >> (bits - 1):
             code -= 1 << bits
-        return code * channel.scale + channel.offset
+        return code

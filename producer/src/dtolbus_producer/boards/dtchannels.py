@@ -5,15 +5,16 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
-from dtolbus_producer.boards.calibration import check_unit, gain_for
+from dtolbus_producer.boards.calibration import THERMOCOUPLE_V, check_unit, gain_for
+from dtolbus_producer.conversions import CELSIUS, check_cold_junctions, conversion_key
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError, check_rate
 
 DEFAULT_RATE_HZ = 1000.0
 COLD_JUNCTION = "cold_junction"
 """Name of the channel that is added for thermocouples where the task does not list it."""
 
-_THERMOCOUPLE_V = 0.08
-"""What every thermocouple stays below (type E at 1000 °C: 76 mV), V."""
+_COLD_JUNCTION_V = 0.01
+"""Volts for one °C of the board's own sensor (DT9805/06: UM9800, "Connecting Thermocouple Inputs")."""
 _LEAST_BUFFERS = 8
 _MOST_BUFFERS = 256
 _BUFFERED_S = 2.0
@@ -107,9 +108,7 @@ def channel_list(task: TaskConfig, options: DtOptions, facts: Facts) -> list[Ent
 
     Raises WrongKeyError where the subsystem cannot do it.
     """
-    channels = list(task.channel_configs)
-    if _lacks_cold_junction(task, options):
-        channels.append(ChannelConfig(COLD_JUNCTION, physical=options.cold_junction, gain=1.0, sensor="cold junction"))
+    channels = with_cold_junction(task, options)
     entries = [_entry(f"task[0].channels[{place}]", channel, facts) for place, channel in enumerate(channels)]
     if facts.list_size and len(entries) > facts.list_size:
         raise WrongKeyError("task[0].channels", f"{len(entries)} channels: the board takes {facts.list_size} at most")
@@ -131,6 +130,34 @@ def buffer_count(options: DtOptions, block_s: float) -> int:
     return options.buffers or min(max(enough, _LEAST_BUFFERS), _MOST_BUFFERS)
 
 
+def with_cold_junction(task: TaskConfig, options: DtOptions) -> list[ChannelConfig]:
+    """Return the channels, each thermocouple with the name of its cold junction; that is added where none is listed.
+
+    The channel on the cold junction's input measures with the board's own sensor, unless it says otherwise.
+    """
+    channels = list(task.channel_configs)
+    if _lacks_cold_junction(task, options):
+        channels.append(ChannelConfig(COLD_JUNCTION, physical=options.cold_junction, gain=1.0, sensor="cold junction"))
+    own = next((channel.name for channel in channels if channel.physical == options.cold_junction), None)
+    channels = [
+        msgspec.structs.replace(channel, cold_junction=own)
+        if channel.thermocouple and channel.cold_junction is None
+        else channel
+        for channel in channels
+    ]
+    is_used = own in [channel.cold_junction for channel in channels]
+    return [
+        msgspec.structs.replace(channel, unit=CELSIUS, sensitivity_v=_COLD_JUNCTION_V)
+        if is_used and channel.name == own and _is_plain(channel)
+        else channel
+        for channel in channels
+    ]
+
+
+def _is_plain(channel: ChannelConfig) -> bool:
+    return channel.unit is None and channel.sensitivity_v is None and conversion_key(channel) is None
+
+
 def _entry(key: str, channel: ChannelConfig, facts: Facts) -> Entry:
     if facts.inputs and (channel.physical or 0) >= facts.inputs:
         raise WrongKeyError(f"{key}.physical", f"{channel.physical}: the board has the inputs 0 to {facts.inputs - 1}")
@@ -143,14 +170,14 @@ def _entry(key: str, channel: ChannelConfig, facts: Facts) -> Entry:
         raise WrongKeyError(f"{key}.range", f"{channel.range:g} V: the board takes {facts.full_scale_v:g} V at most")
     if channel.gain is not None:
         return Entry(channel, channel.gain)
-    wanted_v = channel.range or (_THERMOCOUPLE_V if channel.thermocouple else facts.full_scale_v)
+    wanted_v = channel.range or (THERMOCOUPLE_V if channel.thermocouple else facts.full_scale_v)
     return Entry(channel, gain_for(wanted_v, facts.full_scale_v, facts.gains))
 
 
 def _lacks_cold_junction(task: TaskConfig, options: DtOptions) -> bool:
     channels = task.channel_configs
-    has_thermocouple = any(channel.thermocouple for channel in channels)
-    return has_thermocouple and all(channel.physical != options.cold_junction for channel in channels)
+    is_needed = any(channel.thermocouple and channel.cold_junction is None for channel in channels)
+    return is_needed and all(channel.physical != options.cold_junction for channel in channels)
 
 
 def _check_trigger(options: DtOptions) -> None:
@@ -177,6 +204,7 @@ def _check_task(key: str, task: TaskConfig, options: DtOptions) -> None:
     if _lacks_cold_junction(task, options) and COLD_JUNCTION in [channel.name for channel in task.channel_configs]:
         why = f"the cold junction is on input {options.cold_junction}: give the channel {COLD_JUNCTION!r} that number"
         raise WrongKeyError("options.cold_junction", why)
+    check_cold_junctions(key, with_cold_junction(task, options))
 
 
 def _check_channel(key: str, channel: ChannelConfig, options: DtOptions) -> None:
@@ -190,6 +218,6 @@ def _check_channel(key: str, channel: ChannelConfig, options: DtOptions) -> None
         return
     if options.wiring != "differential":
         raise WrongKeyError(f"{key}.thermocouple", "thermocouples need options.wiring = 'differential'")
-    if channel.physical == options.cold_junction:
+    if channel.physical == options.cold_junction and channel.cold_junction is None:
         why = f"{channel.physical} is the cold junction's input: number the thermocouple (see options.cold_junction)"
         raise WrongKeyError(f"{key}.physical", why)

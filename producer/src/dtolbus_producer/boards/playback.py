@@ -12,7 +12,8 @@ import numpy as np
 from dtolbus.errors import BoardError, RawFormatError
 from dtolbus_producer.boards import Buffer, End, Fault, PolledSource, TaskPlan
 from dtolbus_producer.boards.recording import Piece, Recording, open_recording
-from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
+from dtolbus_producer.conversions import conversion_key
+from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError, check_rate
 
 
 class PlaybackOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,12 +154,24 @@ def _rows(recording: Recording, task: TaskConfig) -> list[int]:
     """Return which of the recording's channels the task takes, by name."""
     names = [channel.name for channel in recording.channels]
     wanted = [channel.name for channel in task.channel_configs] or names
-    for place, name in enumerate(wanted):
-        if name not in names:
-            raise WrongKeyError(
-                f"task[0].channels[{place}]", f"{name!r} is not in the recording; it has {', '.join(names)}"
-            )
-    return [names.index(name) for name in wanted]
+    for place, channel in enumerate(task.channel_configs):
+        _check_channel(f"task[0].channels[{place}]", channel, names)
+    rows = [names.index(name) for name in wanted]
+    for place, row in enumerate(rows):
+        junction = recording.channels[row].cold_junction
+        if junction is not None and junction not in wanted:
+            why = f"{wanted[place]!r} needs its cold junction {junction!r}: add that channel"
+            raise WrongKeyError(f"task[0].channels[{place}]", why)
+    return rows
+
+
+def _check_channel(key: str, channel: ChannelConfig, names: list[str]) -> None:
+    if channel.name not in names:
+        raise WrongKeyError(key, f"{channel.name!r} is not in the recording; it has {', '.join(names)}")
+    conversion = conversion_key(channel)
+    if conversion is not None:
+        why = "the recording says itself what it measured: leave it out, and correct it later with dtolbus recalibrate"
+        raise WrongKeyError(f"{key}.{conversion}", why)
 
 
 def _options(device: DeviceConfig) -> PlaybackOptions:

@@ -8,23 +8,22 @@ import msgspec
 import numpy as np
 
 from dtolbus.errors import BoardError
-from dtolbus.records import Channel, SensorStatus
+from dtolbus.records import SensorStatus
 from dtolbus_producer.boards import Buffer, End, Fault, Readout, TaskPlan
+from dtolbus_producer.boards.calibration import readout
 from dtolbus_producer.boards.finding import BoardFound
 from dtolbus_producer.boards.simchannels import (
     GAINS,
     INPUTS,
     check_channel,
+    is_linearised,
+    linearised_channel,
     read_back_rate_hz,
-    thermocouple_channel,
     volts_channel,
 )
-from dtolbus_producer.boards.simsignal import (
-    FULL_SCALE_V,
-    simulated_codes,
-    simulated_lateness_ns,
-    simulated_temperature,
-)
+from dtolbus_producer.boards.simsensors import IsOpen, sensor_codes
+from dtolbus_producer.boards.simsignal import FULL_SCALE_V, simulated_lateness_ns, simulated_temperatures
+from dtolbus_producer.conversions import check_cold_junctions
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
 
 MODEL = "DT9806 (simulated)"
@@ -59,9 +58,17 @@ class SimOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long the board stays away."""
     open_thermocouple: OpenThermocouple | None = None
 
+    def open_at(self, rate_hz: float) -> dict[str, IsOpen]:
+        """Return, for the channel that is open for a time, at which of a run's samples it is."""
+        broken = self.open_thermocouple
+        if broken is None:
+            return {}
+        start, end = broken.from_s, broken.to_s
+        return {broken.channel: lambda samples: (samples / rate_hz >= start) & (samples / rate_hz < end)}
+
 
 class SimBoard:
-    """A DT9806: 16 analogue inputs, 16 bit offset binary, ±10 V at gains 1, 2, 4, 8; one A/D subsystem."""
+    """A DT9806: 16 analogue inputs, 16 bit offset binary, ±10 V at gains 1, 2, 4, 8, 100; one A/D subsystem."""
 
     options_type = SimOptions
 
@@ -190,18 +197,13 @@ class SimBlocks:
         full_ns = self.started_mono_ns + math.ceil(end * self.true_period_ns)
         late_ns = simulated_lateness_ns(self._options.seed, self._buffers, self._options.lateness_ms)
         self._due_ns = max(self._due_ns, full_ns + (0 if self.plan.can_wait else late_ns))
-        self._ready = np.stack(
-            [
-                simulated_codes(
-                    self._options.seed,
-                    channel.physical or 0,
-                    self._next,
-                    self.plan.block_samples,
-                    rate_hz=self.plan.rate_hz,
-                    gain=channel.gain,
-                )
-                for channel in self.plan.channels
-            ]
+        self._ready = sensor_codes(
+            self._options.seed,
+            self.plan.channels,
+            self._next,
+            self.plan.block_samples,
+            rate_hz=self.plan.rate_hz,
+            is_open=self._options.open_at(self.plan.rate_hz),
         )
 
     def _fault(self) -> Fault | None:
@@ -216,43 +218,44 @@ class SimBlocks:
 
 
 class SimReadings:
-    """A polled task of the simulated board; thermocouples are given in °C."""
+    """A polled task of the simulated board; thermocouples without a named cold junction it gives in °C itself."""
 
     def __init__(self, board: SimBoard, task: TaskConfig, options: SimOptions) -> None:
         self.plan = TaskPlan(
             channels=tuple(
-                volts_channel(channel) if channel.thermocouple is None else thermocouple_channel(channel)
+                linearised_channel(channel) if is_linearised(channel) else volts_channel(channel)
                 for channel in task.channel_configs
             ),
             rate_hz=task.rate_hz or 1.0,
             board=MODEL,
         )
         self._board = board
-        self._options = options
+        self._seed = options.seed
+        self._open = options.open_at(self.plan.rate_hz)
+        self._inputs = tuple(channel for channel in self.plan.channels if channel.encoding != "float")
 
     def poll(self, slot: int) -> Readout | Fault | End:
         """Return each channel's value in this slot."""
-        fault = self._board.is_lost(slot / self.plan.rate_hz)
+        rate_hz = self.plan.rate_hz
+        fault = self._board.is_lost(slot / rate_hz)
         if fault is not None:
             return fault
-        values = {channel.name: self._value(channel, slot) for channel in self.plan.channels}
-        opened = self._open_channel(slot)
-        if opened not in values:
-            return Readout(values)
-        return Readout({**values, opened: math.nan}, {opened: SensorStatus.SENSOR_OPEN})
+        found, status = self._converted(slot)
+        for channel in self.plan.channels:
+            if channel.encoding == "float":
+                celsius = simulated_temperatures(self._seed, channel.physical or 0, slot, 1, rate_hz=rate_hz)
+                found[channel.name] = float(celsius[0])
+                if channel.name in self._open and self._open[channel.name](np.array([slot]))[0]:
+                    found[channel.name], status[channel.name] = math.nan, SensorStatus.SENSOR_OPEN
+        return Readout({name: found[name] for name in (channel.name for channel in self.plan.channels)}, status)
 
-    def _value(self, channel: Channel, slot: int) -> float:
-        seed, physical, rate_hz = self._options.seed, channel.physical or 0, self.plan.rate_hz
-        if channel.encoding == "float":
-            return simulated_temperature(seed, physical, slot, rate_hz=rate_hz)
-        code = simulated_codes(seed, physical, slot, 1, rate_hz=rate_hz, gain=channel.gain)[0]
-        return float(code) * channel.scale + channel.offset
-
-    def _open_channel(self, slot: int) -> str:
-        broken = self._options.open_thermocouple
-        if broken is None or not broken.from_s <= slot / self.plan.rate_hz < broken.to_s:
-            return ""
-        return broken.channel
+    def _converted(self, slot: int) -> tuple[dict[str, float], dict[str, int]]:
+        """Return values and status of the channels that are read as codes."""
+        if not self._inputs:
+            return {}, {}
+        codes = sensor_codes(self._seed, self._inputs, slot, 1, rate_hz=self.plan.rate_hz, is_open=self._open)
+        values, status = readout(self._inputs, codes[:, 0].tolist())
+        return dict(values), dict(status)
 
 
 def _options(device: DeviceConfig) -> SimOptions:
@@ -268,6 +271,7 @@ def _check_task(key: str, task: TaskConfig, options: SimOptions) -> None:
         raise WrongKeyError(f"{key}.channels", f"the task {task.name!r} has no channels: name at least one")
     for place, channel in enumerate(task.channel_configs):
         check_channel(f"{key}.channels[{place}]", channel, task)
+    check_cold_junctions(key, task.channel_configs)
     total_hz = read_back_rate_hz(task) * len(task.channels)
     if task.kind == "blocks" and total_hz > options.throughput_hz * 1.001:
         raise WrongKeyError(

@@ -1,6 +1,6 @@
 """The simulated signals: codes and temperatures as pure functions of (seed, channel, sample index).
 
-All in whole numbers, so that the codes are the same on every machine and in pieces of any size.
+The codes of tones are worked out in whole numbers, so that they are the same on every machine.
 """
 
 import math
@@ -52,11 +52,16 @@ def simulated_codes(
     return codes
 
 
-def simulated_temperature(seed: int, channel: int, slot: int, *, rate_hz: float) -> float:
-    """Return the temperature at thermocouple `channel` in poll `slot`, °C: around 20 + 5 × channel, slowly moving."""
-    slow = math.sin(2 * math.pi * (slot / rate_hz) / (60.0 + 10.0 * channel))
-    noise = int(scattered(seed, 1000 + channel, slot, 1)[0] >> np.uint64(56)) / 256 - 0.5
-    return 20.0 + 5.0 * channel + 2.0 * slow + 0.05 * noise
+def slow_wave(channel: int, first: int, count: int, *, rate_hz: float) -> NDArray[np.float64]:
+    """Return a sine between −1 and 1 of 60 s, longer for higher channels, at these samples; shape (count,)."""
+    seconds = np.arange(first, first + count) / rate_hz
+    return np.asarray(np.sin(2 * np.pi * seconds / (60.0 + 10.0 * channel)))
+
+
+def simulated_temperatures(seed: int, channel: int, first: int, count: int, *, rate_hz: float) -> NDArray[np.float64]:
+    """Return the temperature at sensor `channel`, °C: around 20 + 5 × channel, slowly moving; shape (count,)."""
+    noise = (scattered(seed, 1000 + channel, first, count) >> np.uint64(56)).astype(np.float64) / 256 - 0.5
+    return np.asarray(20.0 + 5.0 * channel + 2.0 * slow_wave(channel, first, count, rate_hz=rate_hz) + 0.05 * noise)
 
 
 def simulated_lateness_ns(seed: int, buffer: int, limit_ms: float) -> int:

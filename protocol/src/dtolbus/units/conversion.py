@@ -111,18 +111,19 @@ class Rtd(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        rtd.status(rtd.ohm_from_voltage(0.0, self.excitation_a), self.r0_ohm, self._curve)
+        rtd.status(rtd.ohm_from_voltage(0.0, self.excitation_a), self.r0_ohm, self.equation)
 
     def value(self, volts: Array) -> Array:
         """Return the temperature, °C, of the same shape."""
-        return rtd.celsius(rtd.ohm_from_voltage(volts, self.excitation_a), self.r0_ohm, self._curve)
+        return rtd.celsius(rtd.ohm_from_voltage(volts, self.excitation_a), self.r0_ohm, self.equation)
 
     def status(self, volts: Array) -> Status:
         """Return the SensorStatus of each sample, of the same shape."""
-        return rtd.status(rtd.ohm_from_voltage(volts, self.excitation_a), self.r0_ohm, self._curve)
+        return rtd.status(rtd.ohm_from_voltage(volts, self.excitation_a), self.r0_ohm, self.equation)
 
     @property
-    def _curve(self) -> CallendarVanDusen:
+    def equation(self) -> CallendarVanDusen:
+        """The curve with its coefficients."""
         return IEC_60751 if self.curve is None else CallendarVanDusen(*self.curve)
 
 
