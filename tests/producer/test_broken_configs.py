@@ -189,7 +189,7 @@ CONVERSIONS = [  # in the place of the unit and the sensitivity of the channel y
     ("thermocouple = 'K', cold_junction = 'x'", f"{Y}.cold_junction: 'x': that channel does not measure °C"),
     ("thermocouple = 'K', cold_junction = 'y'", f"{Y}.cold_junction: 'y': that channel does not measure °C"),
     ("thermocouple = 'B', cold_junction = -5", f"{Y}.cold_junction: cold_junction is -5.0: that is no temperature of"),
-    ("thermocouple = 'K', cold_junction = true", f"{Y}.cold_junction = True: give a text in quotes or a number"),
+    ("thermocouple = 'K', cold_junction = true", f"{Y}.cold_junction = True: give a number or a text in quotes"),
     ("thermocouple = 'K', cold_junction = 25, unit = 'mV'", f"{Y}.unit: 'mV': out of thermocouple come °C"),
     ("thermocouple = 'K', cold_junction = 25, sensitivity_v = 2", f"{Y}.sensitivity_v: 2 beside thermocouple"),
     ("cold_junction = 25", f"{Y}.cold_junction: 25.0: only beside thermocouple"),

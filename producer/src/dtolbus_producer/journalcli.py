@@ -1,4 +1,4 @@
-"""The command lines `dtolbus prune`, `dtolbus runs` and `dtolbus sinks`."""
+"""The command lines `dtolbus prune`, `dtolbus recalibrate`, `dtolbus runs` and `dtolbus sinks`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +32,37 @@ def prune(data: Path, keep: str | None, max_size: str | None, summaries_suffice:
     max_bytes = None if max_size is None else parse_size(max_size)
     policy = Policy(keep_s, max_bytes, summaries_suffice=summaries_suffice)
     for line in prune_journal(data, policy, dry_run=dry_run):
+        click.echo(line)
+
+
+@command("recalibrate")
+@_data_option
+@option("--run", "run_id", required=True, metavar="ID", help="The run, as `dtolbus runs` names it.")
+@option("--channel", "names", multiple=True, metavar="NAME", help="A channel that was wrong; repeatable.")
+@option("--sensitivity-v", type=float, help="Volts for one unit, in the place of --scale and --offset.")
+@option("--scale", type=float, help="Units for each code.")
+@option("--offset", type=float, help="Units at code 0.")
+@option("--unit", help="What is measured.")
+@option("--config", type=click.Path(path_type=Path), help="dtolbus.toml with the channels as they should have been.")
+@option("--dry-run", is_flag=True, help="Only tell what would change.")
+def recalibrate(
+    data: Path, run_id: str, names: tuple[str, ...], config: Path | None, dry_run: bool, **given: float | str | None
+) -> None:
+    """Write a run anew with another calibration, as a run of its own, which the sinks store like any other.
+
+    The old run stays as it is. Of a config only what channels measure counts; without --channel all of them.
+    """
+    from dtolbus_producer.config import load_config  # noqa: PLC0415  # numpy is heavy; --help does without
+    from dtolbus_producer.recalibrating import recalibrate as write_anew  # noqa: PLC0415  # as above
+    from dtolbus_producer.recalibration import Linear  # noqa: PLC0415  # as above
+
+    is_given = any(value is not None for value in given.values())
+    if is_given == (config is not None):
+        raise UsageError("say what was wrong: --sensitivity-v, --scale, --offset, --unit, or else --config")
+    if is_given and not names:
+        raise UsageError("say which channel was wrong: --channel NAME")
+    wanted = Linear(**given) if config is None else load_config(config)  # type: ignore[arg-type]  # as declared above
+    for line in write_anew(data, run_id, names, wanted, dry_run=dry_run):
         click.echo(line)
 
 

@@ -2,7 +2,8 @@
 
 A statement that unrolls a JSON array of codes and scales them is several times as fast as binding a row a sample. Its
 values are bit for bit those of `block.data`: code × scale + offset on the same doubles. What it cannot give exactly
-(floats, as text to double is not exact in every SQLite; NaN; a status that changes) is bound row by row.
+(floats, as text to double is not exact in every SQLite; conversions; NaN; a status that changes) is bound row by row,
+of a channel that has it.
 """
 
 import math
@@ -43,7 +44,7 @@ def insert_samples(connection: sqlite3.Connection, block: DaqBlock) -> None:
 
 
 def _unrolls(block: DaqBlock, samples: SampleColumns) -> bool:
-    """Tell whether SQLite's own arithmetic gives exactly the block's values and times."""
+    """Tell whether SQLite's own arithmetic gives exactly the block's times, and the values of its linear channels."""
     codes = block.raw_codes
     if codes is None or codes.dtype.kind not in "iu" or block.error is not None:
         return False
@@ -51,8 +52,15 @@ def _unrolls(block: DaqBlock, samples: SampleColumns) -> bool:
     if not all(math.isfinite(number) for pair in scales for number in pair):
         return False
     half_up = (np.arange(block.samples_per_channel) * block.period_ns + 0.5).astype(np.int64)
-    exact_times = np.array_equal(half_up, samples.t_mono_ns - block.t_mono_ns)
-    return exact_times and np.array_equal(samples.values, block.scaled())
+    return np.array_equal(half_up, samples.t_mono_ns - block.t_mono_ns)
+
+
+def _is_linear(samples: SampleColumns, place: int, scaled: NDArray[np.float64]) -> bool:
+    """Tell whether the channel's values are its codes × scale + offset and nothing more."""
+    calibration = samples.block.calibration
+    if calibration is not None and calibration[place].conversion is not None:
+        return False
+    return np.array_equal(samples.values[place], scaled[place])
 
 
 def _constant_status(status: NDArray[np.int64] | None) -> tuple[bool, int | None]:
@@ -76,9 +84,10 @@ def _insert_unrolled(connection: sqlite3.Connection, samples: SampleColumns) -> 
         "error_type": None,
         "error_message": None,
     }
+    scaled = block.scaled()
     for place, channel in enumerate(block.channels):
         constant, status = _constant_status(samples.status_of(channel))
-        if not constant:
+        if not constant or not _is_linear(samples, place, scaled):
             _insert_bound(connection, samples, place)
             continue
         codes = block.raw_codes[place, : block.samples_per_channel].tolist()

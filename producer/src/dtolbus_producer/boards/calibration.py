@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
 from dtolbus.channels import Channel, engineering, status_of_codes
@@ -37,24 +38,42 @@ def voltage_channel(channel: ChannelConfig, scaling: Scaling, gain: float, *, of
     The lowest code stands for the lowest voltage, the code after the highest one for the highest: code 0 of an offset
     binary converter is `lowest_v`, code 0 of a two's complement one is the middle.
     """
-    lowest_v, highest_v = scaling.lowest_v / gain, scaling.highest_v / gain
-    per_unit = channel.sensitivity_v or 1.0
-    at_zero_v = lowest_v if scaling.encoding == "offset_binary" else (lowest_v + highest_v) / 2
+    limits_v = (scaling.lowest_v / gain, scaling.highest_v / gain)
+    return measuring(
+        channel,
+        Channel(
+            name=channel.name,
+            range=limits_v,
+            gain=gain,
+            encoding=scaling.encoding,
+            resolution_bits=scaling.bits,
+            physical=channel.physical,
+            offset_ns=offset_ns,
+        ),
+    )
+
+
+def measuring(channel: ChannelConfig, taken: Channel) -> Channel:
+    """Return the input as it was `taken`, of known range, measuring what `channel` says."""
+    scale, offset = linear(taken, channel.sensitivity_v or 1.0)
     kind = f"thermocouple {channel.thermocouple}" if channel.thermocouple else None
-    return Channel(
-        name=channel.name,
+    return msgspec.structs.replace(
+        taken,
         unit=unit_of(channel),
-        scale=(highest_v - lowest_v) / 2**scaling.bits / per_unit,
-        offset=at_zero_v / per_unit,
-        range=(lowest_v, highest_v),
-        gain=gain,
-        encoding=scaling.encoding,
-        resolution_bits=scaling.bits,
-        physical=channel.physical,
+        scale=scale,
+        offset=offset,
         sensor=", ".join(part for part in (kind, channel.sensor) if part) or None,
-        offset_ns=offset_ns,
         conversion=conversion_of(channel),
     )
+
+
+def linear(taken: Channel, sensitivity_v: float) -> tuple[float, float]:
+    """Return scale and offset of an input of known range; `sensitivity_v` is the volts for one unit."""
+    assert taken.range is not None
+    assert taken.resolution_bits is not None
+    lowest_v, highest_v = taken.range
+    at_zero_v = lowest_v if taken.encoding == "offset_binary" else (lowest_v + highest_v) / 2
+    return (highest_v - lowest_v) / 2**taken.resolution_bits / sensitivity_v, at_zero_v / sensitivity_v
 
 
 def readout(channels: Sequence[Channel], codes: Sequence[int]) -> Readout:

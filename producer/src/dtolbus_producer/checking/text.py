@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from dtolbus.records import Channel
+from dtolbus.channels import Channel
+from dtolbus.units.conversion import Bridge, Conversion, Lookup, Polynomial, Rtd, Thermocouple
 from dtolbus_producer.checking.report import DeviceReport, DiskReport, PlaceReport, Report, TaskReport
 from dtolbus_producer.columns import columns
 from dtolbus_producer.quantities import show_age, show_size
@@ -26,7 +27,7 @@ def as_text(report: Report) -> list[str]:
 
 
 _PLACE_HEAD = ("", "a second", "a day", "disk full after", "place")
-_CHANNEL_HEAD = ("channel", "input", "range", "gain", "measures", "sensor")
+_CHANNEL_HEAD = ("channel", "input", "range", "gain", "measures", "sensor", "conversion")
 
 
 def _device(device: DeviceReport) -> Iterator[str]:
@@ -53,7 +54,7 @@ def _rate(task: TaskReport) -> str:
 
 
 def _channel(channel: Channel) -> tuple[str, ...]:
-    limits = _measured(channel)
+    limits = _measured(channel) if channel.conversion is None else None
     unit = channel.unit or ""
     is_of_board = channel.range is not None and (unit == "V" or channel.range != limits)
     return (
@@ -63,7 +64,27 @@ def _channel(channel: Channel) -> tuple[str, ...]:
         "" if channel.range is None else f"{channel.gain:g}",
         unit if limits is None else f"{limits[0]:.6g} to {limits[1]:.6g} {unit}".rstrip(),
         channel.sensor or "",
+        _conversion(channel.conversion),
     )
+
+
+def _conversion(conversion: Conversion | None) -> str:
+    """Return what becomes of a channel's volts."""
+    match conversion:
+        case Thermocouple(kind, junction):
+            at = f"at {junction:g} °C" if not isinstance(junction, str) else f"from {junction}"
+            return f"type {kind} (ITS-90), cold junction {at}"
+        case Rtd(r0_ohm, excitation_a, curve):
+            by = "IEC 60751" if curve is None else "its own curve"
+            return f"RTD of {r0_ohm:g} Ω at 0 °C ({by}), {excitation_a:g} A"
+        case Bridge():
+            gauge = f"gauge factor {conversion.gauge_factor:g}"
+            return f"{conversion.configuration} bridge, {gauge}, {conversion.excitation_v:g} V"
+        case Lookup(x):
+            return f"table of {len(x)} points, {min(x):g} to {max(x):g} V"
+        case Polynomial(coefficients):
+            return f"polynomial of degree {len(coefficients) - 1}"
+    return ""
 
 
 def _measured(channel: Channel) -> tuple[float, float] | None:

@@ -19,7 +19,7 @@ from dtolbus.units.rtd import IEC_60751, CallendarVanDusen
 from dtolbus.units.scaling import Table, polynomial
 from dtolbus.units.status import SensorStatus
 
-MOST_POINTS: Final = 4096
+MOST_POINTS: Final = 1000
 """Of a table: the run header, which holds it, has to stay small."""
 
 _MV: Final = 1000.0

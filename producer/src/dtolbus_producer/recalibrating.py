@@ -1,0 +1,108 @@
+"""`dtolbus recalibrate`: a run once more, as a new one with another calibration; the old one stays as it is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dtolbus.errors import DtolbusError, UsageError
+from dtolbus.records import RunInfo
+from dtolbus.runs import LOCK_FILE, RunFolder, list_runs
+from dtolbus.topics import stream_name
+from dtolbus_producer.config import Config
+from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.journalfacts import journal_of
+from dtolbus_producer.locking import is_locked
+from dtolbus_producer.recalibration import Linear, changes, checked, configured, header, holds_codes, linearly
+from dtolbus_producer.recalibration import recalibrated as records_of
+from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.runid import new_run_id
+from dtolbus_producer.tasks import ChannelConfig
+
+
+def recalibrate(
+    data: Path, run_id: str, names: tuple[str, ...], wanted: Linear | Config, *, dry_run: bool = False
+) -> list[str]:
+    """Write the run anew, its channels as `wanted`, unless `dry_run`; return what to tell.
+
+    Raises:
+        UsageError: there is no such run, it is being recorded or holds no codes, or the calibration cannot be.
+        CannotStartError, JournalError: the new run cannot be written; what of it is there is an interrupted run.
+    """
+    journal = journal_of(data)
+    with _found(journal, run_id) as folder:
+        if folder.refresh().state == "running" and is_locked(folder.path / LOCK_FILE):
+            raise UsageError(f"run {run_id} is still being recorded: recalibrate it when it is over")
+        old = folder.info
+        if not holds_codes(old):
+            what = "readings, which were converted when they were polled" if old.kind == "readings" else "floats"
+            raise UsageError(f"run {run_id} holds {what}: there are no codes to calibrate anew")
+        new = _header(old, names, wanted)
+        if not dry_run:
+            recover_device(journal, old.device)
+            _write(journal, folder, new)
+        head = folder.status().head
+    told = "would be written anew" if dry_run else f"is also there as run {new.run_id}"
+    lines = [f"run {run_id} ({stream_name(old.device, old.task)}, {head} records) {told}"]
+    return [*lines, *_told(changes(old.channels, new.channels))]
+
+
+def _found(journal: Path, run_id: str) -> RunFolder:
+    for folder in list_runs(journal):
+        if folder.info.run_id == run_id:
+            return folder
+    raise UsageError(f"the journal {journal} holds no run {run_id!r}; `dtolbus runs` lists them")
+
+
+def _header(old: RunInfo, names: tuple[str, ...], wanted: Linear | Config) -> RunInfo:
+    for name in names:
+        if name not in old.channel_names:
+            raise UsageError(f"run {old.run_id} has no channel {name!r}; it has {', '.join(old.channel_names)}")
+    if isinstance(wanted, Config):
+        settings = _settings(old, names, wanted)
+        channels = tuple(
+            configured(channel, settings[channel.name], old.channels) if channel.name in settings else channel
+            for channel in old.channels
+        )
+    else:
+        channels = tuple(linearly(channel, wanted) if channel.name in names else channel for channel in old.channels)
+    new = header(old, new_run_id(), checked(channels))
+    if new.channels == old.channels:
+        raise UsageError(f"run {old.run_id} has this calibration already: nothing would change")
+    return new
+
+
+def _settings(old: RunInfo, names: tuple[str, ...], config: Config) -> Mapping[str, ChannelConfig]:
+    """Return what the configuration says of the channels named; of all that it has, where none are."""
+    tasks = {task.name: task for task in config.device(old.device).tasks}
+    if old.task not in tasks:
+        raise UsageError(f"the config's device {old.device!r} has no task {old.task!r}; it has {', '.join(tasks)}")
+    known = {channel.name: channel for channel in tasks[old.task].channel_configs}
+    for name in names or known:
+        if name not in known or name not in old.channel_names:
+            where = "the config" if name not in known else f"run {old.run_id}"
+            raise UsageError(f"{where} has no channel {name!r} in {stream_name(old.device, old.task)}")
+    return {name: known[name] for name in names or known}
+
+
+def _write(journal: Path, folder: RunFolder, new: RunInfo) -> None:
+    file = folder.refresh()
+    if file.state == "running":
+        raise DtolbusError(f"run {folder.info.run_id} was left open and cannot be ended: the log says why")
+    writer = RunWriter(journal, new)
+    try:
+        for record in records_of(folder.records(0, folder.head()), folder.info, new):
+            writer.append(record)
+    except BaseException as error:
+        writer.close("interrupted")
+        if isinstance(error, OSError):
+            raise DtolbusError(f"run {folder.info.run_id} cannot be read: {error}") from error
+        raise
+    writer.close(file.state, file.clock)
+
+
+def _told(changed: Mapping[str, Mapping[str, list[Any]]]) -> list[str]:
+    return [
+        f"  {name}: {field} {before!r} -> {after!r}"
+        for name, fields in changed.items()
+        for field, (before, after) in fields.items()
+    ]
