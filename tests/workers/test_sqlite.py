@@ -105,10 +105,11 @@ class TestBusTables:
         t_utc = [row[7] for row in rows]
         assert len(set(t_utc)) == 1000
         assert t_utc[1] == "2026-01-01T00:00:02.333666666+00:00", "nine digits where the ns are no whole µs"
-        assert [(*row[1:7], *row[8:11]) for row in rows] == [
-            (s.device, s.task, s.channel, s.block_index, s.sample_index, s.t_mono_ns, s.value, s.unit, s.sensor_status)
+        assert [(*row[1:7], row[9], row[10]) for row in rows] == [
+            (s.device, s.task, s.channel, s.block_index, s.sample_index, s.t_mono_ns, s.unit, s.sensor_status)
             for s in samples
         ]
+        assert [row[8] for row in rows] == [None if s.sensor_status else s.value for s in samples]
 
     @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32])
     def test_codes_scaled_inside_sqlite_are_bit_for_bit_those_of_the_block(self, tmp_path, dtype):

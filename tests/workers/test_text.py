@@ -181,7 +181,9 @@ class TestBusFolder:
                 sample.sample_index,
                 sample.t_mono_ns,
             )
-            assert line["value"] == float(row["value"]) == sample.value
+            assert (line["value"], row["value"]) == (
+                (None, "nan") if sample.sensor_status else (sample.value, repr(sample.value))
+            )
             assert line["sensor_status"] == sample.sensor_status
         assert len({row["t_utc"] for row in rows}) == 500
         assert rows[1]["t_utc"] == "2026-01-01T00:00:00.000333333+00:00"

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from dtolbus.channels import status_of_codes
 from dtolbus.records import (
     Channel,
     Clock,
@@ -21,6 +23,7 @@ from dtolbus.records import (
     block_of_run,
     utc_from_ns,
 )
+from dtolbus.units.conversion import Bridge, Conversion, Lookup, Polynomial, Rtd, Thermocouple
 from dtolbus_workers.destination import RunBatch
 
 START_UTC_NS = 1_767_225_600_000_000_000
@@ -107,6 +110,32 @@ def make_block(
         read_finished_at=read_at + timedelta(milliseconds=1.5),
         sensor_status=sensor_status,
     )
+
+
+def sensor_run(*, number: int = 1) -> RunInfo:
+    """Return the header of a run with each conversion, and a plain channel."""
+    volts = make_run(number=number, channels=("tc", "cjc", "pt", "strain", "level", "bar", "plain"))
+    measured: dict[str, tuple[str, float, Conversion | None]] = {
+        "tc": ("°C", 0.1, Thermocouple("K", "cjc")),
+        "cjc": ("°C", 500.0, None),
+        "pt": ("°C", 0.3, Rtd(100.0, 1e-3)),
+        "strain": ("µm/m", 0.1, Bridge("quarter", 2.1, 5.0, per_strain=1e6)),
+        "level": ("m", 10.0, Lookup((-4.0, 0.0, 5.0), (3.0, 1.0, 0.1))),
+        "bar": ("bar", 10.0, Polynomial((0.1, 2.0, 1 / 3))),
+        "plain": ("V", 10.0, None),
+    }
+    channels = tuple(
+        Channel(name, unit, limit / 32768, -limit, (-limit, limit), 1.0, "offset_binary", 16, conversion=conversion)
+        for name, (unit, limit, conversion) in measured.items()
+    )
+    return msgspec.structs.replace(volts, channels=channels)
+
+
+def sensor_block(run: RunInfo, index: int) -> DaqBlock:
+    """Return a block of a `sensor_run`: values, open sensors and values out of range, with their status."""
+    codes = np.linspace(0, 65535, 40).astype(np.uint16)
+    grid = np.stack([np.roll(codes, index + place) for place in range(len(run.channels))])
+    return make_block(run, index, samples=40, codes=grid, sensor_status=status_of_codes(grid, run.channels))
 
 
 def float_block(run: RunInfo, index: int, values: Sequence[Sequence[float]], **fields: Any) -> DaqBlock:

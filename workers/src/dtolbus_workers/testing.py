@@ -31,6 +31,8 @@ from dtolbus_workers.specimens import (
     make_event,
     make_reading,
     make_run,
+    sensor_block,
+    sensor_run,
 )
 
 __all__ = ["SinkConformance", "fill", "small_disk"]
@@ -184,6 +186,19 @@ class SinkConformance(ConformanceBase):
                     float_block(run, 5, [ODD_FLOATS[:4], ODD_FLOATS[4:], (1.0, 2.0, 3.0, 1e-7)]),
                 ],
             )
+            await self.commit(tmp_path, batch)
+            await self.check(tmp_path, batch)
+
+        asyncio.run(go())
+
+    def test_blocks_of_sensors(self, tmp_path: Path) -> None:
+        """Each conversion, open sensors and values out of range: engineering units, NaN and the status."""
+        if "blocks" not in self.kinds:
+            return
+
+        async def go() -> None:
+            run = sensor_run()
+            batch = make_batch(run, 0, [sensor_block(run, index) for index in range(3)])
             await self.commit(tmp_path, batch)
             await self.check(tmp_path, batch)
 
