@@ -8,6 +8,9 @@ import pytest
 from tests.producer.acquired import acquire_all, blocks_of, events_of
 
 from dtolbus.errors import CannotStartError, UsageError
+from dtolbus.records import SensorStatus
+from dtolbus.units import thermocouple
+from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards import End, dtblocks
 from dtolbus_producer.boards.dtchannels import buffer_count, options_of
 from dtolbus_producer.boards.testing import BLOCK, RATE_HZ, BoardConformance
@@ -151,21 +154,55 @@ def test_the_rate_is_the_one_read_back(bench, monkeypatch, tmp_path):
     assert blocks_of(run)[0].sample_rate_hz == 9_999.75
 
 
-def test_a_thermocouple_brings_its_cold_junction(bench, tmp_path):
+def furnace(physical, first, count):
+    """A cold junction of 25 °C on input 0, and a thermocouple that warms up, one code a sample, and breaks."""
+    if physical == 0:
+        return np.full(count, 32768 + 819, np.uint16)
+    at = np.arange(first, first + count)
+    return np.where(at < 60, 32768 + at, 65535).astype(np.uint16)
+
+
+def test_a_thermocouple_brings_its_cold_junction_and_comes_in_degrees(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(bench, "_codes", furnace)
     channels = (ChannelConfig("oven", physical=3, thermocouple="R", gain=1.0),)
     device = device_of(channels=channels, options={"wiring": "differential"}, samples=BLOCK)
     (run,) = acquire_all(config_of(device), tmp_path)
     assert [(channel.name, channel.physical) for channel in run.info.channels] == [("oven", 3), ("cold_junction", 0)]
     assert [channel.sensor for channel in run.info.channels] == ["thermocouple R", "cold junction"]
-    assert {channel.unit for channel in run.info.channels} == {"V"}
-    np.testing.assert_array_equal(codes_in(blocks_of(run)), expected(BLOCK, inputs=(3, 0)))
+    assert {channel.unit for channel in run.info.channels} == {"°C"}
+    (block,) = blocks_of(run)
+    np.testing.assert_array_equal(block.raw_codes, [furnace(3, 0, BLOCK), furnace(0, 0, BLOCK)])
+    junction = 819 * 10 / 32768 / 0.01  # 10 mV/°C
+    np.testing.assert_allclose(block.data[1], junction)
+    mv = np.arange(60) * 10_000 / 32768
+    true = thermocouple.celsius("R", thermocouple.compensated_mv("R", mv, junction))
+    assert true[0] == pytest.approx(25, abs=0.1)
+    np.testing.assert_allclose(block.data[0, :60], true, atol=1e-6)
+    assert np.isnan(block.data[0, 60:]).all()
+    assert block.sensor_status["oven"].tolist() == [0] * 60 + [SensorStatus.SENSOR_OPEN] * (BLOCK - 60)
+
+
+def test_a_polled_thermocouple_comes_in_degrees(bench, monkeypatch):
+    codes = {0: 32768 + 819, 3: 32768 + 30, 4: 65535}
+    monkeypatch.setattr(bench.backend, "get_single_value", lambda hdass, channel, gain: codes[channel])
+    channels = tuple(ChannelConfig(name, physical=n, thermocouple="R", gain=1.0) for name, n in (("a", 3), ("b", 4)))
+    device = device_of(channels=channels, options={"wiring": "differential"}, kind="readings", block_samples=None)
+    board = opened(device)
+    found = board.readings(device.tasks[0]).poll(0)
+    board.close()
+    emf = thermocouple.compensated_mv("R", 30 * 10_000 / 32768, 819 * 10 / 32768 / 0.01)
+    assert found.values["a"] == pytest.approx(float(thermocouple.celsius("R", emf)), abs=1e-6)
+    assert np.isnan(found.values["b"])
+    assert found.sensor_status == {"b": SensorStatus.SENSOR_OPEN}
 
 
 def test_the_cold_junction_keeps_the_name_that_the_task_gives_it(bench):
     channels = (ChannelConfig("cj", physical=0), ChannelConfig("oven", physical=3, thermocouple="K"))
     device = device_of(channels=channels, options={"wiring": "differential"})
     board = opened(device)
-    assert [channel.name for channel in board.blocks(device.tasks[0]).plan.channels] == ["cj", "oven"]
+    junction, oven = board.blocks(device.tasks[0]).plan.channels
+    assert (junction.name, junction.unit, junction.scale) == ("cj", "°C", pytest.approx(20 / 65536 / 0.01))
+    assert oven.conversion == Thermocouple("K", "cj")
     board.close()
 
 
@@ -268,7 +305,10 @@ def test_without_windows_the_message_says_what_is_needed(tmp_path):
         ({"channels": ()}, "task[0].channels: the task 't' has no channels"),
         ({"channels": (ChannelConfig("a", physical=-1),)}, "channels[0].physical: -1: inputs are numbered from 0"),
         ({"channels": (ChannelConfig("a", gain=-1.0),)}, "channels[0].gain: -1: give a number above 0"),
-        ({"channels": (ChannelConfig("a", gain=1.0, range=1.0),)}, "channels[0].gain: give the gain or the range"),
+        (
+            {"channels": (ChannelConfig("a", gain=1.0, range=1.0),)},
+            "channels[0].gain: 1 beside range = 1: give the gain or",
+        ),
         ({"channels": (ChannelConfig("a", unit="g"),)}, "channels[0].unit: 'g' from volts: give sensitivity_v"),
         ({"channels": (ChannelConfig("a", thermocouple="K", physical=1),)}, "need options.wiring = 'differential'"),
         (
