@@ -42,7 +42,7 @@ def port_of(lab: Path, key: str) -> int:
 
 
 def test_there_are_examples() -> None:
-    assert [path.stem for path in EXAMPLES] == ["mixed", "thermocouples", "vibration-iepe"]
+    assert [path.stem for path in EXAMPLES] == ["mixed", "strain-and-resistance", "thermocouples", "vibration-iepe"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
