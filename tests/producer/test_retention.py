@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import xxhash
+from click.testing import CliRunner
 from filelock import FileLock
 from tests.producer.acquired import acquire_all, config_of, events_of, records_of
 from tests.producer.bus import RunningGateway, eventually
@@ -22,7 +23,7 @@ from dtolbus.records import Gap, RunInfo
 from dtolbus.registrations import Registration, SinkPosition, encode_registration, read_registrations, registration_path
 from dtolbus.runs import RunFolder, list_runs, segment_name
 from dtolbus.wire import Ack, Heartbeat
-from dtolbus_producer import deletion, listing, quota
+from dtolbus_producer import deletion, journalcli, listing, quota
 from dtolbus_producer.config import config_from
 from dtolbus_producer.deletion import LOCK_FILE
 from dtolbus_producer.journal import JournalError, RunWriter, recover_run
@@ -403,6 +404,39 @@ class TestQuota:
         assert segments(tmp_path)[0] == 0
         with Quota(tmp_path, JournalConfig(min_free="0")):
             pass
+
+    @pytest.mark.parametrize(
+        ("sinks", "settings", "told"),
+        [
+            ([sink("a", 20)], {}, ""),
+            ([sink("a", 20), sink("slow", 3)], {}, "let slow catch up by `dtolbus up --data {data} --catch-up`"),
+            ([summaries("lab", 20)], {}, "with --summaries-suffice, or add a sink that keeps samples"),
+            ([summaries("lab", 20)], {"summaries_suffice": True}, ""),
+        ],
+    )
+    def test_a_full_journal_names_a_command_that_makes_room(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        sinks: list[Registration],
+        settings: dict[str, Any],
+        told: str,
+    ) -> None:
+        journal(tmp_path)
+        register(tmp_path, *sinks)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(100 << 20, 100 << 20, (5 << 20) - 5000))
+        watch = Quota(tmp_path, JournalConfig(**settings))
+        watch.check()
+        full = watch.full() or ""
+        assert told.format(data=tmp_path) in full
+        register(tmp_path, *(msgspec.structs.replace(one, positions=sink("x", 20).positions) for one in sinks))
+        words = full.partition("`dtolbus prune ")[2].partition("`")[0].split()
+        if "with --summaries-suffice" in full:
+            words.append("--summaries-suffice")
+        before = sum(path.stat().st_size for path in tmp_path.rglob("*.dt-raw"))
+        done = CliRunner().invoke(journalcli.prune, words, catch_exceptions=False)
+        assert done.exit_code == 0
+        assert before - sum(path.stat().st_size for path in tmp_path.rglob("*.dt-raw")) >= 5000
 
     def test_over_max_size_what_is_acknowledged_goes_and_recording_goes_on(self, tmp_path: Path) -> None:
         journal(tmp_path)

@@ -4,11 +4,12 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from dtolbus.errors import CannotStartError
+from dtolbus.errors import CannotStartError, RawFormatError
 from dtolbus.registrations import read_registrations
 from dtolbus_producer.deletion import delete, deleting, set_aside_room
 from dtolbus_producer.disks import room
@@ -16,7 +17,7 @@ from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.journalfacts import journal_facts
 from dtolbus_producer.pruning import had
 from dtolbus_producer.quantities import show_size
-from dtolbus_producer.retention import Policy, Removal, plan
+from dtolbus_producer.retention import Policy, Removal, Stay, plan
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,22 @@ class Shortage(NamedTuple):
 def free_bytes_asked(asked: int | None, disk_bytes: int) -> int:
     """Return how much of a disk of that size is to stay free."""
     return min(DEFAULT_MIN_FREE_BYTES, disk_bytes // _DEFAULT_SHARE) if asked is None else asked
+
+
+def way_out(data: Path, most_bytes: int, stays: Sequence[Stay], settings: JournalConfig) -> str:
+    """Return the commands that bring a journal down to `most_bytes`; `stays` is what cannot go yet."""
+    place = f'"{data}"' if " " in str(data) else str(data)
+    prune = f"`dtolbus prune --data {place} --max-size {most_bytes // 1024}K`"
+    behind = sorted({holder.name for stay in stays for holder in stay.holders})
+    if behind:
+        prune = f"let {', '.join(behind)} catch up by `dtolbus up --data {place} --catch-up` and call {prune}"
+    else:
+        prune = f"call {prune}"
+    if settings.summaries_suffice:
+        prune = f"{prune[:-1]} --summaries-suffice`"
+    elif any(stay.is_summarised for stay in stays):
+        prune += " with --summaries-suffice, or add a sink that keeps samples, as only summaries are stored"
+    return f"make room, or {prune}"
 
 
 class Quota:
@@ -146,6 +163,16 @@ class Quota:
         stuck = sum(removal.segment.bytes for removal in found.removals) - sum(one.segment.bytes for one in gone)
         return shortage if found.excess_bytes + stuck > 0 else None
 
+    def _way_out(self, shortage: Shortage) -> str:
+        """Return what makes room, as far as can be told."""
+        try:
+            facts, sinks = journal_facts(self._data / "journal"), read_registrations(self._data)
+        except (RawFormatError, OSError) as error:
+            return f"make room ({error})"
+        most = max(0, sum(run.bytes for run in facts) - max(shortage.over_bytes, shortage.lacking_bytes))
+        policy = Policy(max_bytes=most, summaries_suffice=self._settings.summaries_suffice)
+        return way_out(self._data, most, plan(facts, sinks, policy, time.time_ns()).stays, self._settings)
+
     def _warn_once(self, what: str, cause: str) -> None:
         if what not in self._warned:
             self._warned.add(what)
@@ -157,8 +184,7 @@ class Quota:
             self._warn_once("the journal stays too large", shortage.limit)
             return
         self._full = (
-            f"the journal in {self._data} is full: {shortage.limit}; make room, or let the sinks catch up and call "
-            f"`dtolbus prune`, and start again"
+            f"the journal in {self._data} is full: {shortage.limit}; {self._way_out(shortage)}, and start again"
         )
         log.error("recording stops", extra={"data": str(self._data), "cause": self._full})
 
