@@ -9,12 +9,12 @@ from dtolbus_producer.config import load_config
 from dtolbus_producer.journalconfig import JournalConfig
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("up", "check", "boards", "doctor", "verify", "listen", "prune", "run", "serve")
+COMMANDS = ("up", "check", "boards", "doctor", "verify", "listen", "prune", "recalibrate", "run", "serve")
 README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_its_configuration_is_valid_and_means_what_it_says(tmp_path: Path) -> None:
-    text, journal = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    text, channels, journal = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     path = tmp_path / "dtolbus.toml"
     path.write_text(text + journal, "utf-8")
     config = load_config(path)
@@ -23,6 +23,9 @@ def test_its_configuration_is_valid_and_means_what_it_says(tmp_path: Path) -> No
     assert [sink.kind for sink in config.sinks] == ["parquet", "sqlite"]
     assert (config.journal.max_bytes, config.journal.min_free_bytes) == (200 << 30, 1 << 30)
     assert config.journal.when_full == JournalConfig().when_full
+    path.write_text(f'[[device]]\nname = "d"\n[[device.task]]\nname = "t"\n{channels}', "utf-8")
+    (task,) = load_config(path).devices[0].tasks
+    assert [channel.name for channel in task.channel_configs] == ["oven", "terminals", "strain"]
 
 
 def test_its_commands_exist_with_the_options_it_names() -> None:
