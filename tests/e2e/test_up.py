@@ -19,6 +19,7 @@ from tests.producer.bus import free_ports
 from dtolbus.records import DaqBlock, DaqReading
 from dtolbus.registrations import read_registrations
 from dtolbus_producer.boards.simsignal import simulated_codes
+from dtolbus_producer.certifying import CERTIFICATE_FILE
 from dtolbus_producer.stack import LOCK_FILE
 
 
@@ -90,12 +91,15 @@ class TestTheMainJob:
 
 
 class TestTheEnd:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_signal_drains_and_verifies(self, tmp_path: Path, number: signal.Signals) -> None:
+    @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+    def test_a_signal_drains_and_verifies(self, tmp_path: Path, name: str) -> None:
+        if not hasattr(signal, name):
+            pytest.skip(f"this system has no {name}")
         with Up(tmp_path / "data") as up:
             up.wait_for_positions(2)
-            up.process.send_signal(number)
+            up.process.send_signal(getattr(signal, name))
             assert_complete(up, up.end())
+        assert up.output.endswith((up.data / "logs" / CERTIFICATE_FILE).read_text())
         assert {folder.status().state for found in runs(up.data).values() for folder in found} == {"ended"}
 
     def test_a_finite_board_ends_it(self, tmp_path: Path) -> None:
@@ -121,6 +125,7 @@ class TestTheEnd:
         assert code == (0 if runs(up.data) else 1)
         if code:
             assert "d acquired nothing" in up.errors
+            assert "d acquired nothing" in (up.data / "logs" / CERTIFICATE_FILE).read_text()
 
 
 def rows_of(table: pa.Table, channel: str) -> pa.Table:

@@ -20,6 +20,22 @@ print("stopping", flush=True)
 sys.stdin.readline()
 print("ended", flush=True)
 """
+HUNG_UP = """
+import sys
+from dtolbus.cli import stop_event
+stop = stop_event()
+print("ready", flush=True)
+sys.stdin.readline()
+print(stop.wait(1.0))
+"""
+IN_THE_MIDST_OF_A_WAIT = """
+import signal
+from dtolbus.cli import stop_event
+stop = stop_event()
+with stop._cond:  # as `wait` holds it when it looks
+    signal.raise_signal(signal.SIGTERM)
+print(stop.wait(20.0))
+"""
 
 
 @pytest.mark.parametrize(
@@ -72,6 +88,28 @@ def test_topics_are_given_as_names_or_as_they_are_on_the_wire(given: str, prefix
 def test_a_topic_that_matches_nothing_is_refused() -> None:
     with pytest.raises(click.BadParameter):
         topic_prefix("blocks/sim0/")
+
+
+def test_a_signal_that_interrupts_a_wait_stops_too() -> None:
+    done = subprocess.run([sys.executable, "-c", IN_THE_MIDST_OF_A_WAIT], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGHUP")
+@pytest.mark.parametrize(("is_ignored", "said"), [(False, "True\n"), (True, "False\n")])
+def test_the_end_of_the_terminal_stops_unless_it_is_ignored(is_ignored: bool, said: str) -> None:
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" if is_ignored else ""
+    with subprocess.Popen(
+        [sys.executable, "-c", ignore + HUNG_UP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == said
+    assert process.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT as a terminal does")

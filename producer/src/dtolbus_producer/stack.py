@@ -2,11 +2,9 @@
 
 import json
 import logging
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +14,8 @@ from dtolbus import files
 from dtolbus.errors import CannotStartError
 from dtolbus.records import RunStatus
 from dtolbus.registrations import Registration
-from dtolbus_producer.children import Child, end_all, environment
+from dtolbus_producer.certifying import Certificate
+from dtolbus_producer.children import Child, end_all
 from dtolbus_producer.config import Config
 from dtolbus_producer.locking import locked
 from dtolbus_producer.parts import Parts, check_ports, first_screen, gateway_answers, with_ports
@@ -63,15 +62,16 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
             say(line)
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
         session = Session(config, data, parts, duration_s)
-        try:
-            session.run(stop)
-        finally:
-            session.close()
-        silent = session.silent_devices()
-        for device, log_path in silent.items():
-            say(f"{device} acquired nothing; see {log_path}", err=True)
-        is_whole = not silent and not session.stopped
-        return _verify(data, session.new_runs(), list(parts.sinks), dsn) or (0 if is_whole else 1)
+        with Certificate(data) as certificate:
+            try:
+                session.run(stop)
+            finally:
+                session.close()
+            for device, log_path in session.silent_devices().items():
+                certificate.fault(f"{device} acquired nothing; see {log_path}")
+            for why in session.stopped.values():
+                certificate.note(why)
+            return certificate.verify(session.new_runs(), list(parts.sinks), dsn)
 
 
 class Session:
@@ -94,8 +94,8 @@ class Session:
         self._registered = SinkWatch(data, parts.sinks)
         self._rates = Rates()
         self._display: Display | None = None
-        self.stopped: set[str] = set()
-        """Devices whose recording ended early, for want of room."""
+        self.stopped: dict[str, str] = {}
+        """By device whose recording ended early, for want of room: what was said of it."""
 
     def run(self, stop: threading.Event) -> None:
         """Start everything in order, watch it, and drain."""
@@ -207,8 +207,8 @@ class Session:
     def _tell_stopped(self) -> None:
         for device, child in self._parts.acquisitions.items():
             if child.failure is not None and device not in self.stopped:
-                self.stopped.add(device)
-                say(f"{device} records no more: {child.failure}", err=True)
+                self.stopped[device] = f"{device} records no more: {child.failure}"
+                say(self.stopped[device], err=True)
 
     def _await(self, phase: str, is_there: Callable[[], bool], timeout_s: float, stop: threading.Event) -> None:
         end = time.monotonic() + timeout_s
@@ -243,14 +243,3 @@ class Session:
                 if not self._is_pids_problem_told:
                     self._is_pids_problem_told = True
                     log.warning("pids not written", extra={"folder": str(self._parts.logs), "cause": str(error)})
-
-
-def _verify(data: Path, run_ids: Sequence[str], sinks: Sequence[str], dsn: str | None) -> int:
-    """Print the certificate of these runs and sinks, and return its exit code; 1 where there are no runs."""
-    if not run_ids:
-        return 1
-    chosen = [word for run_id in run_ids for word in ("--run", run_id)]
-    chosen += [word for sink in sinks for word in ("--sink", sink)]
-    added = {} if dsn is None else {"DTOLBUS_DSN": dsn}
-    command = [sys.executable, "-m", "dtolbus", "verify", "--data", str(data), *chosen]
-    return subprocess.run(command, env=environment({"DTOLBUS_LOG_LEVEL": "warning", **added}), check=False).returncode

@@ -1,10 +1,13 @@
 """What `up` shows while it runs: a live table on a terminal, a plain line a second elsewhere."""
 
+import errno
 import logging
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import click
 
@@ -13,6 +16,9 @@ from dtolbus_producer.progress import Rates, Snapshot
 log = logging.getLogger(__name__)
 
 _LINE_EVERY_S = 1.0
+_TABLE_EVERY_S = 0.25
+_GONE = (errno.EIO, errno.EPIPE)
+"""Nobody is at the other end."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,33 @@ class Display(Protocol):
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print a line; where stdout is a file on a full disk, what runs goes on without it."""
-    try:
+    """Print a line; where it cannot be shown (a terminal that is gone, a full disk), what runs goes on without it."""
+    with _unheard():
         click.echo(line, err=err)
-    except BrokenPipeError:
-        raise
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        log.debug("line not shown", extra={"line": line, "cause": str(error)})
+        if error.errno in _GONE:
+            for stream in (sys.__stdout__, sys.__stderr__):
+                _forget(stream)
+        log.debug("not shown", extra={"cause": str(error)})
+
+
+def _forget(stream: TextIO | None) -> None:
+    """Let the stream lead nowhere, where nobody is at its other end: what it still holds must not fail at exit."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError as error:
+        if error.errno in _GONE:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def make_display() -> Display:
@@ -84,14 +110,22 @@ class _LiveTable:
     def __init__(self) -> None:
         from rich.live import Live  # noqa: PLC0415  # heavy, and for terminals only
 
-        self._live = Live(refresh_per_second=4)
-        self._live.start()
+        self._live = Live(auto_refresh=False)  # what a thread of its own meets, nobody would catch
+        self._next_s = 0.0
+        self._phase = ""
+        with _unheard():
+            self._live.start()
 
     def show(self, view: View) -> None:
-        self._live.update(table_of(view))
+        with _unheard():
+            is_due = view.elapsed_s >= self._next_s or view.phase != self._phase
+            self._live.update(table_of(view), refresh=is_due)
+            if is_due:
+                self._next_s, self._phase = view.elapsed_s + _TABLE_EVERY_S, view.phase
 
     def close(self) -> None:
-        self._live.stop()
+        with _unheard():
+            self._live.stop()
 
 
 def table_of(view: View) -> Any:

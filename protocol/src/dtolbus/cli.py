@@ -4,6 +4,7 @@ Any distribution adds commands by an entry point in the group `dtolbus.commands`
 environment as `DTOLBUS_<NAME>`. What goes wrong is one line on stderr and an exit code; `--debug` shows the traceback.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.metadata import entry_points
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn, ParamSpec
 
@@ -65,7 +67,8 @@ class _OneLine(click.Command):
 
     def _end(self, code: int, message: str) -> NoReturn:
         if message:
-            click.echo(f"{self.name or 'dtolbus'}: {' '.join(message.split())}", err=True)
+            with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
+                click.echo(f"{self.name or 'dtolbus'}: {' '.join(message.split())}", err=True)
         sys.exit(code)
 
 
@@ -143,24 +146,32 @@ STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"
 
 
 def stop_event() -> threading.Event:
-    """Return an event that is set by Ctrl-C, SIGTERM, or the end of the parent that asked for it.
+    """Return an event that is set by Ctrl-C, SIGTERM, the end of the terminal, or that of the parent that asked for it.
 
+    Where the end of the terminal is ignored (`nohup`), it stays so.
     A second Ctrl-C, a second or more after the first, ends the process at once: some senders send each twice. Call it
     on the main thread.
     """
     stop = threading.Event()
+    signals: SimpleQueue[None] = SimpleQueue()  # a handler may interrupt `stop.wait`, which holds the event's lock
     first_at = math.inf
+
+    def wait_for_signal() -> None:
+        signals.get()
+        stop.set()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal first_at
         if number == signal.SIGINT and time.monotonic() - first_at >= 1.0:
             raise KeyboardInterrupt
         first_at = min(first_at, time.monotonic())
-        stop.set()
+        signals.put(None)
 
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), on_signal)
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            signal.signal(number, on_signal)
+    threading.Thread(target=wait_for_signal, name="stop-on-signal", daemon=True).start()
     if os.environ.get(STOP_WITH_PARENT):
 
         def wait_for_end() -> None:

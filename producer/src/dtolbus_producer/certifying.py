@@ -1,0 +1,78 @@
+"""The end of `dtolbus up`: the certificate, printed, and kept in `logs/certificate.txt` for whoever looks later."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from dtolbus import files
+from dtolbus_producer.children import environment
+from dtolbus_producer.table import say
+
+log = logging.getLogger(__name__)
+
+CERTIFICATE_FILE = "certificate.txt"
+
+
+class Certificate:
+    """What one `up` has to say at its end; the file is replaced when the `with` block is left, however it is left.
+
+    Until then there is none: what is found there is always the last `up`'s.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._path = data / "logs" / CERTIFICATE_FILE
+        self._lines: list[str] = []
+        self._is_whole = True
+
+    def __enter__(self) -> Self:
+        self._path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is not None:
+            why = str(error) or type(error).__name__
+            self._lines.append(f"not verified: {why}; `dtolbus verify --data {self._data}` compares what there is")
+        try:
+            files.replace(self._path, "".join(f"{line}\n" for line in self._lines).encode())
+        except OSError as problem:  # it was printed
+            log.warning("certificate not kept", extra={"file": str(self._path), "cause": str(problem)})
+
+    def note(self, line: str) -> None:
+        """Keep a line, already said, of something that makes the exit code 1."""
+        self._is_whole = False
+        self._lines.append(line)
+
+    def fault(self, line: str) -> None:
+        """Say such a line, and keep it."""
+        say(line, err=True)
+        self.note(line)
+
+    def verify(self, run_ids: Sequence[str], sinks: Sequence[str], dsn: str | None) -> int:
+        """Print the certificate of these runs and sinks, and return the exit code; 1 where there are no runs."""
+        if not run_ids:
+            self.note("no run was recorded: nothing to compare")
+            return 1
+        chosen = [word for run_id in run_ids for word in ("--run", run_id)]
+        chosen += [word for sink in sinks for word in ("--sink", sink)]
+        added = {} if dsn is None else {"DTOLBUS_DSN": dsn}
+        done = subprocess.run(
+            [sys.executable, "-m", "dtolbus", "verify", "--data", str(self._data), *chosen],
+            env=environment({"DTOLBUS_LOG_LEVEL": "warning", "PYTHONIOENCODING": "utf-8", **added}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            start_new_session=os.name != "nt",  # the end of a terminal is not its end
+        )
+        for text, is_error in ((done.stderr, True), (done.stdout, False)):
+            for line in text.splitlines():
+                self._lines.append(line)
+                say(line, err=is_error)
+        return done.returncode or (0 if self._is_whole else 1)
