@@ -1,10 +1,17 @@
 """Killing any part of a running stack with −9 stops no other part, and in the end nothing is missing."""
 
+import contextlib
 import os
+import signal
+import subprocess
 from pathlib import Path
 
+import pytest
 from tests.e2e.stacks import KILL, Up, assert_complete, is_alive, runs
+from tests.producer.acquired import records_of
 from tests.producer.bus import eventually
+
+from dtolbus.records import DaqEvent
 
 SINKS = ("sink-parquet", "sink-sqlite", "sink-csv", "sink-jsonl")
 PARTS = ("gateway", "acquisition-sim0", "acquisition-sim1", *SINKS)
@@ -66,10 +73,36 @@ def test_a_killed_up_leaves_no_process_behind_and_the_next_one_makes_all_complet
         up.process.wait()
     for pid in pids.values():
         _ended(pid)
+    for (cut_off,) in runs(up.data).values():
+        assert cut_off.status().state == "interrupted"
+        last = records_of(cut_off)[-1]
+        assert isinstance(last, DaqEvent)
+        assert (last.kind, last.message.partition(",")[0]) == ("stopped", "dtolbus up is gone")
     with Up(tmp_path / "data", "--duration", "1") as again:
         code = again.end()
     assert_complete(again, code)
     assert [len(found) for found in runs(again.data).values()] == [2, 2]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="there is no SIGSTOP")
+def test_ctrl_c_again_and_again_leaves_no_process_behind_not_even_a_stopped_one(tmp_path: Path) -> None:
+    with Up(tmp_path / "data", "--sinks", "csv") as up:
+        pids = up.wait_for_pids("gateway", "acquisition-sim0", "sink-csv")
+        up.wait_for_positions(1, ("csv",))
+        for name in ("acquisition-sim0", "sink-csv"):
+            os.kill(pids[name], signal.SIGSTOP)
+        try:
+            while up.process.poll() is None:
+                up.process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    up.process.wait(1.1)  # Ctrl-C counts as a second one after a second
+            for pid in pids.values():
+                _ended(pid)
+        finally:
+            for pid in pids.values():
+                if is_alive(pid):
+                    os.kill(pid, KILL)
+        assert up.process.returncode == 130
 
 
 def _ended(pid: int) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import RunInfo
 from dtolbus_producer.boards import Board, board_class
@@ -119,8 +120,13 @@ class _Acquisition:
             queue_s=self._config.journal.queue_s,
             open_writer=self._open_writer,
             full=self._quota.full,
+            why_cut_off=self._why_cut_off,
             on_error=task.on_error or "return",
         )
+
+    def _why_cut_off(self) -> str | None:
+        is_orphan = isinstance(self._stop, StopEvent) and self._stop.is_orphan
+        return "dtolbus up is gone, which had started this acquisition: nobody asked it to stop" if is_orphan else None
 
     def _open_writer(self, info: RunInfo) -> RunWriter:
         return open_writer(self._journal, info, self._config.journal, self._quota.rolled)

@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from dtolbus.cli import STOP_WITH_PARENT
+from dtolbus.cli import STOP_WITH_PARENT, STOP_WORD
 from dtolbus.errors import CannotStartError, UsageError
 from dtolbus_producer.journal import JournalFullError
 
@@ -130,13 +131,19 @@ class Child:
             self._wait_s = min(2 * self._wait_s, _BACKOFF_S[1])
 
     def stop(self) -> None:
-        """Ask it to end, by closing its stdin."""
+        """Ask it to end, by a word on its stdin, which is closed then."""
         self._is_stopping = True
         if self._process is None:
             self.is_done = True
         elif self._process.stdin is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):  # it is gone, or was asked before
+                self._process.stdin.write(STOP_WORD)
                 self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End it at once, where it still runs."""
+        if self._process is not None:
+            self._process.kill()
 
     def end(self, timeout_s: float) -> bool:
         """Wait for its end after `stop`; kill it after the time. Return whether it ended by itself."""
@@ -178,7 +185,8 @@ class Child:
 
 
 def end_all(children: Sequence[Child], timeout_s: float) -> list[Child]:
-    """Ask all to stop and wait for them; return those that had to be killed."""
+    """Ask all to stop and wait for them, `timeout_s` for all together; return those that had to be killed."""
     for child in children:
         child.stop()
-    return [child for child in children if not child.end(timeout_s)]
+    end = time.monotonic() + timeout_s
+    return [child for child in children if not child.end(max(0.0, end - time.monotonic()))]

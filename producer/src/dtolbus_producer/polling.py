@@ -8,7 +8,7 @@ import time
 from dtolbus.records import DaqReading, ErrorInfo, Record, utc_from_ns
 from dtolbus.runs import RunClock
 from dtolbus_producer.boards import End, Fault, PolledSource, Readout, TaskPlan
-from dtolbus_producer.taskrun import Outcome, RunRequest, end_of, intake_of, run_info
+from dtolbus_producer.taskrun import Outcome, RunRequest, end_of, halted, intake_of, run_info
 from dtolbus_producer.wallclock import WallClock
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class _PolledRun:
         self._offset_ns = self._wall.base_ns
         self._start_ns = time.perf_counter_ns()
         self._info = run_info(plan, request, self._start_ns, self._offset_ns)
-        self._on_error = request.on_error
+        self._request = request
         self._is_failing = False
         self.intake = intake_of(self._info, self._offset_ns, plan, request)
 
@@ -44,7 +44,7 @@ class _PolledRun:
         while slot < asked:
             wait_ns = self._due_ns(slot) - time.perf_counter_ns()
             if halt.wait(max(wait_ns, 0) / 1e9):
-                return Outcome("halted", slot)
+                return halted(self.intake, slot, self._request)
             self._look(slot)
             requested_ns = time.perf_counter_ns()
             found = self._poll(source, slot)
@@ -54,9 +54,9 @@ class _PolledRun:
                 self.intake.event(found.kind, found.message, slot, found.lost_samples)
                 if found.fatal:
                     return Outcome("lost", slot, found.message)
-            elif isinstance(found, ErrorInfo) and self._on_error != "return":
+            elif isinstance(found, ErrorInfo) and self._request.on_error != "return":
                 self.intake.event("poll_failed", f"{found.type}: {found.message}", slot, 1)
-                if self._on_error == "raise":
+                if self._request.on_error == "raise":
                     return Outcome("failed", slot, f"poll {slot} failed: {found.type}: {found.message}")
             else:
                 self._take(found, slot, requested_ns, time.perf_counter_ns())

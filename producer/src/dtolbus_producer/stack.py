@@ -41,6 +41,7 @@ _SINKS_S = 60.0
 _OVERTIME_S = 15.0
 """How much longer than asked an acquisition may take before it is told to stop."""
 _END_S = 20.0
+_HURRY_S = 2.0
 _NO_PROGRESS_S = 30.0
 
 
@@ -63,10 +64,14 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
         session = Session(config, data, parts, duration_s)
         with Certificate(data) as certificate:
+            grace_s = _END_S
             try:
                 session.run(stop)
+            except KeyboardInterrupt:  # a second Ctrl-C: whoever sent it does not want to wait
+                grace_s = _HURRY_S
+                raise
             finally:
-                session.close()
+                session.close(grace_s)
             for device, log_path in session.silent_devices().items():
                 certificate.fault(f"{device} acquired nothing; see {log_path}")
             for why in session.stopped.values():
@@ -122,15 +127,19 @@ class Session:
         heard = {status.info.device for status in runs if status.head}
         return {name: child.log for name, child in self._parts.acquisitions.items() if name not in heard}
 
-    def close(self) -> None:
-        """Stop everything: acquisitions, then sinks, then the gateway."""
-        if self._display is not None:
-            self._display.close()
-            self._display = None
+    def close(self, grace_s: float) -> None:
+        """Stop everything: acquisitions, then sinks, then the gateway; kill what has not ended after `grace_s`."""
         parts = self._parts
-        for children in (parts.acquisitions.values(), parts.sinks.values(), [parts.gateway]):
-            for child in end_all(list(children), _END_S):
-                say(f"{child.spec.name} did not end within {_END_S:.0f} s and was killed", err=True)
+        try:
+            if self._display is not None:
+                self._display.close()
+                self._display = None
+            for children in (parts.acquisitions.values(), parts.sinks.values(), [parts.gateway]):
+                for child in end_all(list(children), grace_s):
+                    say(f"{child.spec.name} did not end within {grace_s:.0f} s and was killed", err=True)
+        finally:  # whatever interrupts this, nothing is left behind
+            for child in parts.all():
+                child.kill()
         self._journal.update()
         self._journal.close()
 

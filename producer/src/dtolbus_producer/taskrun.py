@@ -47,6 +47,8 @@ class RunRequest:
     open_writer: Callable[[RunInfo], RunWriter]
     full: Callable[[], str | None] = lambda: None
     """Tells why the run must end for want of room."""
+    why_cut_off: Callable[[], str | None] = lambda: None
+    """Tells why a run that is told to stop was not to end there; None: it was."""
     on_error: OnError = "return"
     """What becomes of a poll that fails."""
 
@@ -55,8 +57,8 @@ class RunRequest:
 class Outcome:
     """How a run went."""
 
-    end: Literal["done", "halted", "lost", "failed"]
-    """Finished by itself; told to stop; the board went away; a poll failed where none may."""
+    end: Literal["done", "halted", "cut off", "lost", "failed"]
+    """Finished by itself; told to stop; stopped without being told; the board went away; a poll failed where none may."""
     samples: int
     """Samples a channel (polls) that are over, lost ones included."""
     reason: str = ""
@@ -84,6 +86,15 @@ def run_blocks(source: BlockSource, request: RunRequest, halt: threading.Event) 
 def end_of(outcome: Outcome) -> RunEnd:
     """Return how the journal is to say that the run ended."""
     return "ended" if outcome.end in ("done", "halted") else "interrupted"
+
+
+def halted(intake: Intake, samples: int, request: RunRequest) -> Outcome:
+    """Return the outcome of a run that was told to stop; where it was cut off, an event says why."""
+    why = request.why_cut_off()
+    if why is None:
+        return Outcome("halted", samples)
+    intake.event("stopped", why, samples)
+    return Outcome("cut off", samples, why)
 
 
 def _bracket_of_trigger(armed_ns: int, arrived_ns: int, samples: int, rate_hz: float) -> tuple[int, int]:
@@ -130,6 +141,7 @@ class _ClockedRun:
         self._offset_ns = self._wall.base_ns
         self._info = run_info(plan, request, sum(bracket_ns) // 2, self._offset_ns)
         self._plan = plan
+        self._request = request
         self._armed_ns = bracket_ns[0]
         self._fit = self._fit_from(bracket_ns)
         self._next = 0
@@ -149,7 +161,7 @@ class _ClockedRun:
                 self.intake.event("clock_step", step.message, self._next)
             found = _read(source)
             if found is End.END:
-                return Outcome("done" if stopped_ns is None else "halted", self._next)
+                return Outcome("done", self._next) if stopped_ns is None else self._halted()
             if isinstance(found, Fault):
                 self._take_fault(found)
                 if found.fatal:
@@ -159,7 +171,7 @@ class _ClockedRun:
             if asked is not None and self._next >= asked:
                 return Outcome("done", self._next)
         log.warning("board does not stop", extra={"run": self._info.run_id, "after_s": _DRAIN_S})
-        return Outcome("halted", self._next)
+        return self._halted()
 
     def clock(self) -> RunClock:
         """Return how the run's clock went, and log it."""
@@ -169,6 +181,9 @@ class _ClockedRun:
         found = RunClock(moved_ns, *rate, self._stamp.uncertainty_ns)
         log.info("clock", extra={"run": self._info.run_id, **msgspec.structs.asdict(found)})
         return found
+
+    def _halted(self) -> Outcome:
+        return halted(self.intake, self._next, self._request)
 
     def _fit_from(self, bracket_ns: tuple[int, int]) -> ClockFit:
         return ClockFit(self._plan.rate_hz, bracket_ns, self._offset_ns, keeps_time=self._plan.keeps_time)

@@ -143,16 +143,25 @@ class _Lines(logging.Formatter):
 
 STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"
 """Set by whoever starts a process with a pipe as its stdin: the process ends cleanly when that pipe closes."""
+STOP_WORD = b"stop\n"
+"""What the parent writes into that pipe before it closes it; the death of a parent closes it without."""
 
 
-def stop_event() -> threading.Event:
+class StopEvent(threading.Event):
+    """Set when everything is to end."""
+
+    is_orphan = False
+    """Whether it is set because the parent died, rather than asked for the end."""
+
+
+def stop_event() -> StopEvent:
     """Return an event that is set by Ctrl-C, SIGTERM, the end of the terminal, or that of the parent that asked for it.
 
     Where the end of the terminal is ignored (`nohup`), it stays so.
     A second Ctrl-C, a second or more after the first, ends the process at once: some senders send each twice. Call it
     on the main thread.
     """
-    stop = threading.Event()
+    stop = StopEvent()
     signals: SimpleQueue[None] = SimpleQueue()  # a handler may interrupt `stop.wait`, which holds the event's lock
     first_at = math.inf
 
@@ -175,8 +184,10 @@ def stop_event() -> threading.Event:
     if os.environ.get(STOP_WITH_PARENT):
 
         def wait_for_end() -> None:
-            while os.read(0, 1024):
-                pass
+            said = b""
+            while len(said) < len(STOP_WORD) and (more := os.read(0, 1024)):
+                said += more
+            stop.is_orphan = not said and not stop.is_set()
             stop.set()
 
         threading.Thread(target=wait_for_end, name="stop-with-parent", daemon=True).start()
