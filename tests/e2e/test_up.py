@@ -86,8 +86,11 @@ class TestTheMainJob:
         everything = run("dtolbus", "verify", "--data", str(up.data))
         assert everything.returncode == 1
         assert "jsonl sim1/temperature" in everything.stdout
-        assert "records missing; start its worker again" in everything.stdout
+        assert "records missing; `dtolbus up --catch-up` fills them in" in everything.stdout
         assert run("dtolbus", "verify", "--data", str(up.data), "--sink", "csv").returncode == 0
+        with Up(tmp_path / "data", "--catch-up", "--sinks", "jsonl,csv") as again:
+            assert_complete(again, again.end())
+        assert [len(found) for found in runs(up.data).values()] == [2, 2]
 
 
 class TestTheEnd:
@@ -200,6 +203,7 @@ class TestWhatCannotBe:
             (["--board", "playback:missing.npz"], 2, "missing.npz: there is no such file"),
             (["--board", "playback:x.npz", "--rate", "5"], 2, "--rate"),
             (["--speed", "fast"], 2, "--speed fast: give a number above 0, or max"),
+            (["--catch-up", "--sinks", "csv"], 2, "--duration and --catch-up"),
             (["--meta", "operator"], 2, "'operator' is not KEY=VALUE"),
             (["--config", "missing.toml"], 2, "missing.toml: the config cannot be read"),
             (["--config", "missing.toml", "--board", "sim"], 2, "--board and --config"),

@@ -124,7 +124,7 @@ def first_screen(config: Config, data: Path) -> list[str]:
     sinks = [f"{sink.name} → {place_of(sink, data)}" for sink in config.sinks]
     served = config.gateway
     return [
-        f"boards   {'; '.join(devices)}",
+        f"boards   {'; '.join(devices) or 'none: the sinks catch up with the journal'}",
         f"journal  {data / 'journal'}",
         f"sinks    {'; '.join(sinks)}",
         f"bus      tcp://{served.host}:{served.pub_port}, catch-up :{served.catchup_port}; logs in {data / 'logs'}; "

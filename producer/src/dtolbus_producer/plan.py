@@ -42,10 +42,13 @@ class UpOptions:
     pub_port: int | None = None
     catchup_port: int | None = None
     meta: Mapping[str, str] | None = None
+    catch_up: bool = False
 
 
 def resolve(options: UpOptions) -> Config:
     """Return the configuration to run. Raises UsageError for options that cannot be, or not together."""
+    if options.catch_up:
+        _refuse_beside_catch_up(options)
     sinks = _sink_kinds(options)
     if options.config is None:
         board = options.board or "sim"
@@ -77,7 +80,7 @@ def resolve(options: UpOptions) -> Config:
     config = checked(msgspec.structs.replace(config, gateway=gateway, data=data), "options")
     config = config if options.duration_s is None else with_duration(config, options.duration_s)
     check_durations(config, options.duration_s, str(options.config or "options"))
-    return config
+    return msgspec.structs.replace(config, devices=()) if options.catch_up else config
 
 
 def _sink_kinds(options: UpOptions) -> list[str] | None:
@@ -124,6 +127,21 @@ def _refuse_beside_config(options: UpOptions) -> None:
             raise UsageError(f"{option} and --config: the config says what runs; leave one of them out")
     if options.blocks is not None and options.sinks is None:
         raise UsageError("--blocks and --config: set blocks in the config's [[sink]], or give --sinks too")
+
+
+def _refuse_beside_catch_up(options: UpOptions) -> None:
+    if options.sinks is None and options.config is None:
+        raise UsageError("--catch-up: say which sinks, as they were recorded: --sinks a,b,… or --config")
+    given = {
+        "--board": options.board,
+        "--speed": options.speed,
+        "--rate": options.rate_hz,
+        "--duration": options.duration_s,
+        "--meta": options.meta or None,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} and --catch-up: no board runs then; leave one of them out")
 
 
 def place_of(sink: SinkConfig, data: Path) -> str:

@@ -17,6 +17,7 @@ from dtolbus.registrations import Registration
 from dtolbus_producer.certifying import Certificate
 from dtolbus_producer.children import Child, end_all
 from dtolbus_producer.config import Config
+from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
 from dtolbus_producer.parts import Parts, check_ports, first_screen, gateway_answers, with_ports
 from dtolbus_producer.postgres_embedded import EMBEDDED, embedded_postgres
@@ -29,6 +30,7 @@ from dtolbus_producer.progress import (
     snapshot,
     what_is_behind,
 )
+from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.table import Display, View, make_display, say
 
 log = logging.getLogger(__name__)
@@ -48,9 +50,13 @@ _NO_PROGRESS_S = 30.0
 def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> int:
     """Run the stack until its boards end, the time is over or `stop` is set; return the certificate's exit code.
 
+    Without devices: until every sink has all that the journal holds; then the whole folder is verified.
+
     Raises UsageError and CannotStartError where a part can never start; everything is stopped then.
     """
     data = Path(config.data).absolute()
+    if not config.devices:
+        journal_of(data)
     config = msgspec.structs.replace(config, gateway=with_ports(config.gateway))
     with ExitStack() as held:
         taken = f"{data} has a `dtolbus up` already: stop it, or choose another folder with --data"
@@ -74,8 +80,13 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
                 session.close(grace_s)
             for device, log_path in session.silent_devices().items():
                 certificate.fault(f"{device} acquired nothing; see {log_path}")
+            if not config.devices:
+                return certificate.verify([], [], dsn)
             for why in session.stopped.values():
                 certificate.note(why)
+            if not session.new_runs():
+                certificate.note("no run was recorded: nothing to compare")
+                return 1
             return certificate.verify(session.new_runs(), list(parts.sinks), dsn)
 
 
@@ -114,8 +125,12 @@ class Session:
         self._display = make_display()
         self._acquiring_since = time.monotonic()
         self._start(parts.acquisitions.values())
-        self._acquire(stop)
-        self._drain()
+        if parts.acquisitions:
+            self._acquire(stop)
+            self._drain(threading.Event())
+        else:
+            self._recover()
+            self._drain(stop)
 
     def new_runs(self) -> list[str]:
         """Return the ids of the runs of this session."""
@@ -153,10 +168,15 @@ class Session:
         self._turn("stopping the boards")
         end_all(acquisitions, _END_S)
 
-    def _drain(self) -> None:
-        """Wait until every sink has all of every run; give up where none gets anything for 30 s."""
+    def _recover(self) -> None:
+        """End the runs that nobody writes any more: they are to be stored too."""
+        for device in {status.info.device for status in self._watched() if status.state == "running"}:
+            recover_device(self._parts.logs.parent / "journal", device)
+
+    def _drain(self, stop: threading.Event) -> None:
+        """Wait until every sink has all of every run, or `stop` is set; give up where none gets anything for 30 s."""
         most, moved_at = -1, time.monotonic()
-        while True:
+        while not stop.is_set():
             self._turn("draining")
             behind = self._behind()
             if not behind:

@@ -58,7 +58,7 @@ class Outcome:
     """How a run went."""
 
     end: Literal["done", "halted", "cut off", "lost", "failed"]
-    """Finished by itself; told to stop; stopped without being told; the board went away; a poll failed where none may."""
+    """Finished by itself; told to stop; not told, but stopped; the board went away; a poll failed where none may."""
     samples: int
     """Samples a channel (polls) that are over, lost ones included."""
     reason: str = ""

@@ -35,7 +35,7 @@ def as_text(certificate: Certificate) -> list[str]:
         lines += [f"  {where}: gap {gap.from_index} to {gap.to_index}: {gap.cause}" for gap in line.gaps]
         lines += [f"  {where}: {remark}" for remark in line.remarks]
         if line.missing:
-            lines.append(f"  {where}: {line.missing} records missing; start its worker again: the journal fills in")
+            lines.append(f"  {where}: {line.missing} records missing; `dtolbus up --catch-up` fills them in")
         if line.behind:
             lines.append(f"  {where}: {line.behind} records behind; the run is still recorded")
         if line.put_aside:
