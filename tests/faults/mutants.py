@@ -45,6 +45,9 @@ def read_guards() -> dict[str, Guard]:
 
 def main(names: list[str]) -> int:
     """Run the mutants of these names, or all; return the exit code."""
+    if {"-h", "--help"} & set(names):
+        print(__doc__)
+        return 0
     guards = read_guards()
     if unknown := set(names) - set(guards):
         raise SystemExit(f"no guard {min(unknown)!r}; there are {', '.join(guards)}")

@@ -1,7 +1,7 @@
 """The table of guards keeps up with the code: `mutants.py`, which takes them out one by one, is too slow for that."""
 
 import pytest
-from tests.faults.mutants import ROOT, Guard, read_guards
+from tests.faults.mutants import ROOT, Guard, main, read_guards
 
 GUARDS = read_guards()
 SHARED_TESTS = (ROOT / "workers/src/dtolbus_workers/testing.py").read_text()
@@ -17,3 +17,8 @@ def test_each_guard_stands_where_the_table_says_and_its_tests_exist(guard: Guard
         path, *names = test.partition("[")[0].split("::")
         text = (ROOT / path).read_text() + SHARED_TESTS
         assert [name for name in names if name not in text] == []
+
+
+def test_help_tells_what_the_mutants_do_and_runs_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "Takes out one guard at a time" in capsys.readouterr().out
