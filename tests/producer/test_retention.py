@@ -252,8 +252,10 @@ class TestPrune:
         journal(tmp_path)
         register(tmp_path, sink("a", 20), sink("slow", 3))
         before = segments(tmp_path)
-        (line,) = prune(tmp_path, EVERYTHING, dry_run=False)
+        line, told = prune(tmp_path, EVERYTHING, dry_run=False)
         assert "slow (17 records behind)" in line
+        assert told == "nothing is deleted"
+        assert prune(tmp_path, EVERYTHING, dry_run=True)[-1] == "nothing would go"
         assert "a (" not in line
         assert segments(tmp_path) == before
 
@@ -268,7 +270,7 @@ class TestPrune:
         journal(tmp_path)
         register(tmp_path, summaries("lab", 20))
         before = segments(tmp_path)
-        (line,) = prune(tmp_path, EVERYTHING, dry_run=False)
+        line, _ = prune(tmp_path, EVERYTHING, dry_run=False)
         assert "only summaries of it are stored: add a sink that keeps samples, or say --summaries-suffice" in line
         assert segments(tmp_path) == before
         prune(tmp_path, Policy(0.0, summaries_suffice=True), dry_run=False)

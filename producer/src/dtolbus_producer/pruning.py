@@ -28,6 +28,8 @@ def prune(data: Path, policy: Policy, *, dry_run: bool) -> list[str]:
         gone = list(found.removals) if dry_run else delete(data, found.removals, had)
     lines = list(_told(gone, "would go" if dry_run else "deleted"))
     lines += [stayed(stay) for stay in found.stays]
+    if found.stays and not found.removals:
+        lines.append("nothing would go" if dry_run else "nothing is deleted")
     if found.excess_bytes:
         lines.append(f"the journal stays {show_size(found.excess_bytes)} larger than asked")
     if len(gone) < len(found.removals):
