@@ -411,7 +411,11 @@ class TestQuota:
         ("sinks", "settings", "told"),
         [
             ([sink("a", 20)], {}, ""),
-            ([sink("a", 20), sink("slow", 3)], {}, "let slow catch up by `dtolbus up --data {data} --catch-up`"),
+            (
+                [sink("a", 20), sink("slow", 3)],
+                {},
+                "let slow catch up by `dtolbus up --data {data} --catch-up --sinks …`",
+            ),
             ([summaries("lab", 20)], {}, "with --summaries-suffice, or add a sink that keeps samples"),
             ([summaries("lab", 20)], {"summaries_suffice": True}, ""),
         ],
