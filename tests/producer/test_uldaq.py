@@ -25,11 +25,14 @@ from tests.producer.ulbench import (
 )
 
 from dtolbus.errors import BoardError, CannotStartError, UsageError
+from dtolbus.records import SensorStatus
 from dtolbus_producer.boards import Readout, finding, ulchannels
 from dtolbus_producer.boards.testing import BLOCK, SAMPLES, BoardConformance
 from dtolbus_producer.boards.ul import UlBoard
 from dtolbus_producer.boards.ulchannels import range_named
+from dtolbus_producer.boards.uldriver import AnalogInput
 from dtolbus_producer.lookingcli import boards
+from dtolbus_producer.sensorconfig import RtdConfig
 from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
 
 __all__ = ["library", "standin"]  # fixtures
@@ -155,6 +158,36 @@ def test_polled_values_are_volts_by_the_sensors_sensitivity(standin):
     assert isinstance(found, Readout)
     volts = float(Fraction(int(codes_of(2, 1, 1)[0]) * 20, 2**24) - 10)
     assert found.values["x"] == pytest.approx(volts * 10, abs=1e-9)
+
+
+def test_polled_sensors_come_in_what_they_measure_and_an_open_one_is_told(standin, monkeypatch):
+    volts = {1: 0.11, 2: 2.0, 3: 9.9999995}
+    monkeypatch.setattr(AnalogInput, "value", lambda inputs, entry, options: volts[entry.physical])
+    rtd = RtdConfig(r0_ohm=100.0, excitation_a=0.001)
+    channels = (
+        ChannelConfig("pt", physical=1, rtd=rtd),
+        ChannelConfig("flow", physical=2, polynomial=(1.0, 2.0), unit="l/s"),
+        ChannelConfig("off", physical=3, rtd=RtdConfig(r0_ohm=100_000.0, excitation_a=0.0001)),
+    )
+    device = device_of(channels=channels, kind="readings", rate_hz=10.0, block_samples=None)
+    board = opened(device)
+    found = board.readings(device.tasks[0]).poll(0)
+    board.close()
+    assert found.values["pt"] == pytest.approx(25.684, abs=1e-3)  # 110 Ω
+    assert found.values["flow"] == 5.0
+    assert np.isnan(found.values["off"])
+    assert found.sensor_status == {"off": SensorStatus.SENSOR_OPEN}
+
+
+@pytest.mark.parametrize("model", [0, 1], ids=["codes", "volts"])
+def test_a_clocked_sensor_comes_in_what_it_measures(standin, tmp_path, model):
+    standin.set(model=model)
+    channels = (ChannelConfig("flow", physical=2, polynomial=(1.0, 2.0), unit="l/s"),)
+    options = {"wiring": "differential"} if model else {}
+    (run,) = acquire_all(config_of(device_of(channels=channels, options=options, samples=BLOCK)), tmp_path)
+    (block,) = blocks_of(run)
+    volts = volts_of(2, 0, BLOCK) if model else codes_of(2, 0, BLOCK) * 20 / 2**24 - 10
+    np.testing.assert_allclose(block.data[0], 1 + 2 * volts, atol=1e-9)
 
 
 # ---- opening and finding ----

@@ -114,6 +114,13 @@ class TestEngineering:
         assert np.isnan(engineering(codes, [TC, other])).all()
         assert np.isnan(engineering(codes[:1], [TC])).all()
 
+    def test_volts_of_a_board_at_an_end_of_their_range_are_an_open_sensor(self) -> None:
+        channel = volts("x", 10.0, Rtd(1000.0, 1e-3), encoding="float", scale=1.0, offset=0.0)
+        given = np.array([[-10.1, 1.0, 3.0, 9.9, 9.9998, 10.0]])
+        status = status_of_codes(given, [channel])["x"]
+        assert status.tolist() == [OPEN, OK, OK, HIGH, OPEN, OPEN]
+        assert np.isnan(engineering(given, [channel]))[0].tolist() == [True, False, False, True, True, True]
+
     def test_floats_of_a_board_are_volts(self) -> None:
         channel = Channel("x", "bar", conversion=Polynomial((1.0, 2.0)))
         assert engineering(np.array([[0.5, -0.5]]), [channel]).tolist() == [[2.0, 0.0]]

@@ -106,8 +106,15 @@ def _junction_celsius(conversion: Thermocouple, codes: NDArray[Any], channels: S
 
 
 def _at_an_end(codes: NDArray[Any], channel: Channel) -> NDArray[np.bool_]:
-    """Return which codes of a channel are the converter's lowest or highest; shape (samples,)."""
-    if channel.encoding == "float" or channel.resolution_bits is None:
+    """Return which codes of a channel are the converter's lowest or highest; shape (samples,).
+
+    Of a board that gives volts: those at an end of the range, or beyond it.
+    """
+    if channel.resolution_bits is None:
         return np.zeros(codes.shape, dtype=np.bool_)
+    if channel.encoding == "float":
+        lowest_v, highest_v = channel.range or (-np.inf, np.inf)
+        step_v = (highest_v - lowest_v) / 2**channel.resolution_bits if channel.range else 0.0
+        return np.asarray((codes <= lowest_v) | (codes >= highest_v - step_v))
     lowest = 0 if channel.encoding == "offset_binary" else -(2 ** (channel.resolution_bits - 1))
     return np.asarray((codes <= lowest) | (codes >= lowest + 2**channel.resolution_bits - 1))

@@ -76,9 +76,12 @@ def linear(taken: Channel, sensitivity_v: float) -> tuple[float, float]:
     return (highest_v - lowest_v) / 2**taken.resolution_bits / sensitivity_v, at_zero_v / sensitivity_v
 
 
-def readout(channels: Sequence[Channel], codes: Sequence[int]) -> Readout:
-    """Return what one poll gave: a code for each channel, in engineering units, with the status of those not OK."""
-    column = np.array(codes, dtype=np.int64)[:, np.newaxis]
+def readout(channels: Sequence[Channel], codes: Sequence[float]) -> Readout:
+    """Return what one poll gave, in engineering units, with the status of those not OK.
+
+    `codes` has one for each channel; volts, of a board that gives these.
+    """
+    column = np.array(codes)[:, np.newaxis]
     values = engineering(column, channels)[:, 0].tolist()
     status = {name: int(found[0]) for name, found in status_of_codes(column, channels).items()}
     return Readout(dict(zip([channel.name for channel in channels], values, strict=True)), status)

@@ -7,9 +7,8 @@ import time
 from typing import Any
 
 from dtolbus.errors import BoardError
-from dtolbus.records import Channel
 from dtolbus_producer.boards import End, Fault, Readout, TaskPlan
-from dtolbus_producer.boards.calibration import Scaling
+from dtolbus_producer.boards.calibration import Scaling, readout
 from dtolbus_producer.boards.finding import BoardFound
 from dtolbus_producer.boards.ulblocks import UlBlocks
 from dtolbus_producer.boards.ulchannels import (
@@ -114,7 +113,7 @@ class UlBoard:
 
 
 class UlReadings:
-    """A polled task: one conversion of each channel, one after another, in V or what `sensitivity_v` makes of them."""
+    """A polled task: one reading of each channel's converter, one after another, in engineering units."""
 
     def __init__(self, inputs: AnalogInput, plan: TaskPlan, entries: list[Entry], options: UlOptions) -> None:
         self.plan = plan
@@ -126,10 +125,7 @@ class UlReadings:
     def poll(self, slot: int) -> Readout | Fault | End:
         """Return each channel's value. Raises BoardError where the library fails, and the board is still there."""
         try:
-            values = {
-                channel.name: self._value(channel, entry)
-                for channel, entry in zip(self.plan.channels, self._entries, strict=True)
-            }
+            volts = [self._inputs.value(entry, self._options) for entry in self._entries]
         except BoardError as error:
             now_ns = time.perf_counter_ns()
             self._failing_since_ns = self._failing_since_ns or now_ns
@@ -138,10 +134,7 @@ class UlReadings:
                 return Fault("device_lost", str(error), fatal=True)
             raise
         self._failing_since_ns = None
-        return Readout(values)
-
-    def _value(self, channel: Channel, entry: Entry) -> float:
-        return self._inputs.value(entry, self._options) * channel.scale
+        return readout(self.plan.channels, volts)
 
 
 def _found(descriptor: Any) -> BoardFound:
