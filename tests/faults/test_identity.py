@@ -254,12 +254,12 @@ def test_a_destination_copied_to_a_second_place_and_both_used(tmp_path: Path) ->
     whole(certificate, {"first", "second"}, 90)
 
 
-def test_an_older_copy_under_the_same_name_counts_for_no_more_than_it_has() -> None:
+def test_an_older_copy_elsewhere_or_put_back_in_place_counts_for_no_more_than_it_has() -> None:
     hello = Hello(worker="w", sink="sqlite", place="/a", destination_id="id", options={"host": "h"})
     ahead = registered(None, _with(hello, 90), "now")
     copied = registered(ahead, _with(hello, 40, place="/b"), "now")
-    late = registered(ahead, _with(hello, 40), "now")
-    assert [known.positions["r"].position for known in (ahead, copied, late)] == [90, 40, 90]
+    put_back = registered(ahead, _with(hello, 40), "now")
+    assert [known.positions["r"].position for known in (ahead, copied, put_back)] == [90, 40, 40]
 
 
 def _with(hello: Hello, position: int, place: str = "/a") -> Hello:

@@ -250,7 +250,7 @@ def test_a_trigger_that_comes_late_is_waited_for_and_dates_the_first_sample(benc
     blocks = blocks_of(run)
     np.testing.assert_array_equal(codes_in(blocks), expected(500))
     assert not events_of(run)
-    assert blocks[0].t_mono_ns > triggered_ns[0] - 1_000_000
+    assert blocks[0].t_mono_ns > triggered_ns[0] - 100_000_000  # armed 400 ms before; a callback may be 100 ms late
 
 
 def test_a_stop_before_the_trigger_does_not_wait_for_it(bench):

@@ -492,20 +492,24 @@ class TestRegistrations:
         position = sink.positions[run.run_id]
         assert (position.stream, position.position, position.backfilled) == ("dt9806/vibration", 4, 3)
 
-    def test_an_older_hello_takes_nothing_back_and_another_destination_starts_anew(self, tmp_path: Path) -> None:
+    def test_a_hello_says_what_there_is_now_also_where_that_is_less(self, tmp_path: Path) -> None:
+        """A destination restored from a backup: what it lost must not be deleted from the journal."""
         run = block_run()
         written(tmp_path, run, 5)
+
+        def hello(**fields: Any) -> dict[str, int]:
+            with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+                client.hello(worker="w", **fields)
+            (sink,) = read_registrations(tmp_path)
+            return {run_id: where.position for run_id, where in sink.positions.items()}
+
         with RunningGateway(tmp_path) as gateway, gateway.client() as client:
             client.hello(worker="w", destination_id="id-1")
             client.send(Ack("w", run.device, run.task, run.run_id, 5))
-            client.hello(worker="w", destination_id="id-1", positions=(RunPosition("", "", run.run_id, 2),))
-        assert read_registrations(tmp_path)[0].positions[run.run_id].position == 5
-        with RunningGateway(tmp_path) as gateway, gateway.client() as client:
-            client.hello(worker="w", destination_id="id-1")
-        assert read_registrations(tmp_path)[0].positions[run.run_id].position == 5
-        with RunningGateway(tmp_path) as gateway, gateway.client() as client:
-            client.hello(worker="w", destination_id="id-2")
-        assert read_registrations(tmp_path)[0].positions == {}
+        assert hello(destination_id="id-1", positions=(RunPosition("", "", run.run_id, 5),)) == {run.run_id: 5}
+        assert hello(destination_id="id-1", positions=(RunPosition("", "", run.run_id, 2),)) == {run.run_id: 2}
+        assert hello(destination_id="id-1") == {}
+        assert hello(destination_id="id-2", positions=(RunPosition("", "", run.run_id, 1),)) == {run.run_id: 1}
 
     def test_a_hello_in_parts(self, tmp_path: Path) -> None:
         (tmp_path / "journal").mkdir()
@@ -517,6 +521,12 @@ class TestRegistrations:
             assert client.socket.poll(0) == 0, "more than one Welcome"
         assert {key: where.position for key, where in read_registrations(tmp_path)[0].positions.items()} == {
             f"run-{n}": n for n in range(9)
+        }
+        with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+            client.send(Hello("w", destination_id="id-1", positions=parts[0], more=True))
+            client.hello(worker="w", destination_id="id-1", positions=parts[2])
+        assert {key: where.position for key, where in read_registrations(tmp_path)[0].positions.items()} == {
+            f"run-{n}": n for n in (0, 1, 2, 6, 7, 8)
         }
 
     def test_what_cannot_be_written_now_is_written_later(

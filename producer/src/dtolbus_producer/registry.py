@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,21 +28,23 @@ log = logging.getLogger(__name__)
 WRITE_EVERY_S = 0.2
 
 
-def registered(known: Registration | None, hello: Hello, seen_utc: str) -> Registration:
-    """Return what stands in a sink's file after its Hello.
+def registered(
+    known: Registration | None, hello: Hello, seen_utc: str, told_before: Collection[str] | None = ()
+) -> Registration:
+    """Return what stands in a sink's file after its Hello, which says what its destination has now.
 
-    The same destination keeps the greater position of each run, a Hello being as old as its worker; another
-    destination, or an older copy of it at another place, has only what the Hello says.
+    A destination may have less than it acknowledged: it was restored from a backup. `told_before` are runs that earlier
+    parts of the Hello named; None while further parts are to come: what they may name stays as it is known.
     """
-    positions = {p.run_id: SinkPosition(_stream(p.device, p.task), p.next) for p in hello.positions}
-    if known is not None and known.destination_id == hello.destination_id:
-        is_there = _where(known) == _where(hello)
-        for run_id, before in known.positions.items():
-            said = positions.get(run_id)
-            if is_there and (said is None or before.position >= said.position):
-                positions[run_id] = before
-            elif said is not None:
-                positions[run_id] = msgspec.structs.replace(said, stream=said.stream or before.stream)
+    is_same = known is not None and known.destination_id == hello.destination_id
+    before = known.positions if known is not None and is_same else {}
+    positions = {}
+    for said in hello.positions:
+        stream, was = _stream(said.device, said.task), before.get(said.run_id, SinkPosition("", 0))
+        positions[said.run_id] = SinkPosition(stream or was.stream, said.next, min(was.backfilled, said.next))
+    for run_id, was in before.items():
+        if run_id not in positions and (told_before is None or run_id in told_before):
+            positions[run_id] = was
     positions = {run_id: _marked(position, run_id, known, hello) for run_id, position in positions.items()}
     return Registration(
         name=hello.worker,
@@ -83,6 +86,8 @@ class Registry:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._known: dict[str, Registration] = {}
+        self._told: dict[str, set[str]] = {}
+        """By worker whose Hello comes in parts: the runs named so far."""
         self._changed: set[str] = set()
         self._written_at = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
@@ -104,7 +109,10 @@ class Registry:
                 f"the sink {known.name!r} of this journal is {known.place}; give {hello.place} another --name, or say "
                 f"`dtolbus sinks forget {known.name}` first"
             )
-        self._put(registered(known, hello, _now()))
+        told = self._told.pop(hello.worker, set())
+        self._put(registered(known, hello, _now(), None if hello.more else told))
+        if hello.more:
+            self._told[hello.worker] = told.union(position.run_id for position in hello.positions)
         return None
 
     def ack(self, ack: Ack) -> None:
