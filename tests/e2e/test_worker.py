@@ -19,6 +19,7 @@ from dtolbus_workers import worker
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.destination import Destination, Positions, RecordRefusedError, RunBatch
 from dtolbus_workers.sqlite_destination import SqliteDestination
+from dtolbus_workers.verify import verify
 from dtolbus_workers.worker import WorkerConfig, run_worker
 
 RUN = block_run("0190a5f4-0000-7000-8000-000000000001")
@@ -152,6 +153,28 @@ def test_topics_and_since_narrow_what_is_taken(journal: Path) -> None:
         work(nothing, replace(settings, since_utc_ns=RUN.started_utc_ns + 1))
     assert (only_readings.position(RUN), only_readings.position(READINGS)) == (0, 20)
     assert nothing.batches == []
+
+
+def test_a_run_that_was_begun_is_gone_on_with_when_since_has_passed_it_by(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "journal", RUN, sync_ms=0)
+    place = str(tmp_path / "lab.sqlite")
+    with RunningGateway(tmp_path) as gateway:
+        settings = config(gateway, name="sqlite", place=place, policy=BatchPolicy(age_s=0.05))
+        stop = threading.Event()
+        worker = threading.Thread(target=work, args=(SqliteDestination(place), settings, stop))
+        worker.start()
+        writer.append(block(RUN, 0))
+        eventually(lambda: [len(sink.positions) for sink in read_registrations(tmp_path)] == [1])
+        stop.set()
+        worker.join()
+        writer.append(block(RUN, 1))
+        writer.close()
+        later = replace(settings, since_utc_ns=RUN.started_utc_ns + 1, options={"since_utc_ns": str(2**62)})
+        work(SqliteDestination(place), later)
+        eventually(lambda: [sink.positions[RUN.run_id].position for sink in read_registrations(tmp_path)] == [2])
+    certificate = verify(tmp_path)
+    assert certificate.complete
+    assert [line.stored for line in certificate.lines] == [2]
 
 
 def test_the_end_of_a_run_is_committed_at_once_and_a_new_start_goes_on_there(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
     def takes(self, run: RunInfo) -> bool:
         """Return whether the sink's topics, and where it has one its `since`, cover the run."""
         since = self.options.get(SINCE_OPTION, "")
-        if since.isdecimal() and run.started_utc_ns < int(since[:_LONGEST_INSTANT]):
+        known = self.positions.get(run.run_id)
+        is_begun = known is not None and known.position > 0  # an age like 7d moves on; what was begun stays wanted
+        if since.isdecimal() and not is_begun and run.started_utc_ns < int(since[:_LONGEST_INSTANT]):
             return False
         return not self.topics or topic_of_run(run).decode().startswith(self.topics)
 

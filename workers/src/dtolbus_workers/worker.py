@@ -85,7 +85,9 @@ class _Worker:
             await asyncio.to_thread(self._inbox.close)
 
     def _wants(self, run: RunInfo) -> bool:
-        return self._config.since_utc_ns is None or run.started_utc_ns >= self._config.since_utc_ns
+        """Return whether the run is to be stored: one that was begun stays so when an age like 7d has passed it by."""
+        since_ns = self._config.since_utc_ns
+        return since_ns is None or run.started_utc_ns >= since_ns or run.run_id in self._positions
 
     def _finished(self) -> bool:
         if not (self._config.until_end and self._client.welcomed and self._client.sequencer.complete()):
