@@ -97,7 +97,8 @@ def test_the_anchors_hold_what_the_wall_clock_said(tmp_path, monkeypatch):
     assert all(0 < anchor.uncertainty_ns < 10_000_000 for anchor in [first, *rest])
     clock = run.refresh().clock
     assert abs(clock.utc_moved_ns - HOUR_NS) < SECOND_NS
-    assert abs(clock.drift_ppm - 50.0) <= clock.drift_uncertainty_ppm
+    assert abs(clock.drift_ppm) < 200  # how far its uncertainty holds is shown in simulated time: test_clockfit.py
+    assert clock.drift_uncertainty_ppm > 0
     assert clock.uncertainty_ns > 0
 
 
