@@ -8,7 +8,7 @@ import pytest
 from tests.producer.acquired import acquire_all, blocks_of, events_of, readings_of, records_of
 from tests.producer.bus import eventually
 
-from dtolbus_producer.boards import Buffer, Fault, dtblocks
+from dtolbus_producer.boards import Buffer, Fault, dtblocks, outbox
 from dtolbus_producer.boards.conformance import BLOCK, within_patience
 from dtolbus_producer.tasks import ChannelConfig
 
@@ -105,7 +105,7 @@ def test_a_consumer_that_stalls_does_not_keep_the_driver_waiting(bench):
 
 
 def test_what_finds_no_room_is_an_overrun_with_its_exact_samples(bench, monkeypatch):
-    monkeypatch.setattr(dtblocks, "_MOST_WAITING_BYTES", 10 * BLOCK * 2 * 2)
+    monkeypatch.setattr(outbox, "MOST_WAITING_BYTES", 10 * BLOCK * 2 * 2)
     board, source = started(device_of())
     eventually(lambda: bench.delivered >= 20 * BLOCK)
     over, lost = 0, 0
@@ -124,7 +124,7 @@ def test_what_finds_no_room_is_an_overrun_with_its_exact_samples(bench, monkeypa
 
 
 def test_leaving_while_everything_is_full_does_not_hang(bench, monkeypatch):
-    monkeypatch.setattr(dtblocks, "_MOST_WAITING_BYTES", 2 * BLOCK * 2 * 2)
+    monkeypatch.setattr(outbox, "MOST_WAITING_BYTES", 2 * BLOCK * 2 * 2)
     board, source = started(device_of(options={"buffers": 3}))
     eventually(lambda: bench.delivered >= 20 * BLOCK)
     closing = threading.Thread(target=board.close, daemon=True)

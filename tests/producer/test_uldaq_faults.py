@@ -24,7 +24,7 @@ from tests.producer.ulbench import (
 )
 
 from dtolbus.errors import BoardError
-from dtolbus_producer.boards import Buffer, End, Fault, Readout, ulblocks
+from dtolbus_producer.boards import Buffer, End, Fault, Readout, outbox, ulblocks
 from dtolbus_producer.boards.conformance import within_patience
 from dtolbus_producer.boards.testing import BLOCK, SAMPLES
 from dtolbus_producer.boards.uldriver import Scan
@@ -127,7 +127,7 @@ def test_a_board_that_falls_silent_is_lost(standin, tmp_path, monkeypatch):
 
 def test_a_reader_that_stalls_does_not_stop_the_ring_and_what_found_no_room_is_told(standin, monkeypatch):
     small_ring(monkeypatch)
-    monkeypatch.setattr(ulblocks, "_MOST_WAITING_BYTES", 5 * BLOCK * 2 * 4)
+    monkeypatch.setattr(outbox, "MOST_WAITING_BYTES", 5 * BLOCK * 2 * 4)
     board = opened(device_of())
     source = board.blocks(device_of().tasks[0])
     source.start()

@@ -15,11 +15,10 @@ from dtolbus.errors import BoardError
 from dtolbus.records import Codes
 from dtolbus_producer.boards import Buffer, End, Fault, TaskPlan
 from dtolbus_producer.boards.dtdriver import AnalogInput, board_errors, load
+from dtolbus_producer.boards.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
-_MOST_WAITING_BYTES = 64 << 20
-"""How much may wait to be read; what comes beyond is lost, and told."""
 _SILENT_BLOCKS = 5
 _SILENT_S = 3.0
 """A board whose clock runs and that gives nothing for so long, and so many blocks, is gone, s."""
@@ -47,13 +46,11 @@ class DtBlocks:
         self._dtype = np.dtype(plan.dtype)
         self._block_s = buffers.samples / plan.rate_hz
         block_bytes = buffers.samples * len(plan.channels) * self._dtype.itemsize
-        self._most_waiting = max(_MOST_WAITING_BYTES // block_bytes, 2)
+        self._outbox = Outbox(subsystem.board, block_bytes)
         self._messages: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
-        self._ready: queue.SimpleQueue[Buffer | Fault] = queue.SimpleQueue()
         self._handles: list[int] = []
         self._notification: object = None
         self._last_ns: int | None = None
-        self._lost = 0
         self._is_dead = False
         self._is_stopping = False
         self._is_stopped = False
@@ -78,14 +75,11 @@ class DtBlocks:
 
     def read(self, timeout_s: float) -> Buffer | Fault | End | None:
         """Return the next buffer or fault."""
-        asked_ns = time.perf_counter_ns()
-        try:
-            found = self._ready.get(timeout=0 if self._is_stopped else timeout_s)
-        except queue.Empty:
-            return End.END if self._is_stopped else self._silence(time.perf_counter_ns())
-        if isinstance(found, Buffer):
-            return found._replace(asked_mono_ns=min(asked_ns, found.arrived_mono_ns))
-        return found
+        is_stopped = self._is_stopped
+        found = self._outbox.take(time.perf_counter_ns(), 0 if is_stopped else timeout_s)
+        if found is not None:
+            return found
+        return End.END if is_stopped else self._silence(time.perf_counter_ns())
 
     def stop(self) -> None:
         """Stop the clock; a driver that does not come back is left alone."""
@@ -125,8 +119,8 @@ class DtBlocks:
             if are_buffers_whole:
                 with contextlib.suppress(BoardError):
                     self._empty_rest()
-            self._tell_lost()
-        self._ready.put(fault)
+            self._outbox.tell_lost()
+        self._outbox.put_fault(fault)
 
     def _empty_one(self, arrived_ns: int) -> bool:
         """Pass on a copy of the oldest full buffer, and give it back; return whether there was one."""
@@ -148,21 +142,11 @@ class DtBlocks:
         for _ in self._handles:
             if not self._empty_one(time.perf_counter_ns()):
                 break
-        self._tell_lost()
+        self._outbox.tell_lost()
 
     def _pass_on(self, codes: Codes, arrived_ns: int) -> None:
         self._last_ns = time.perf_counter_ns()
-        if self._ready.qsize() >= self._most_waiting:
-            self._lost += codes.shape[1]
-            return
-        self._tell_lost()
-        self._ready.put(Buffer(codes, arrived_ns, arrived_ns))
-
-    def _tell_lost(self) -> None:
-        if self._lost:
-            message = f"{self._subsystem.board}: {self._lost} samples of each channel found no room: they were not read"
-            self._ready.put(Fault("overrun", message, self._lost))
-            self._lost = 0
+        self._outbox.put_codes(codes, arrived_ns)
 
     def _fault(self, message: int) -> Fault | None:
         """Return what a message other than a full buffer means; how much an overrun lost, the driver does not say."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import queue
 import threading
 import time
 
@@ -11,12 +10,11 @@ import numpy as np
 from dtolbus.errors import BoardError
 from dtolbus.records import Codes
 from dtolbus_producer.boards import Buffer, End, Fault, TaskPlan
+from dtolbus_producer.boards.outbox import Outbox
 from dtolbus_producer.boards.uldriver import Scan, fault_of
 
 log = logging.getLogger(__name__)
 
-_MOST_WAITING_BYTES = 64 << 20
-"""How much may wait to be read; what comes beyond is lost, and told."""
 _SILENT_BLOCKS = 5
 _SILENT_S = 3.0
 _PACKET_SAMPLES = 1024
@@ -38,15 +36,13 @@ class UlBlocks:
         self._highest_code = 2 ** (plan.channels[0].resolution_bits or 0) - 1
         self._block_s = plan.block_samples / plan.rate_hz
         block_bytes = plan.block_samples * len(plan.channels) * self._dtype.itemsize
-        self._most_waiting = max(_MOST_WAITING_BYTES // block_bytes, 2)
+        self._outbox = Outbox(plan.board, block_bytes)
         self._silent_s = max(
             _SILENT_S, _SILENT_BLOCKS * self._block_s, _PACKET_SAMPLES / (len(plan.channels) * plan.rate_hz)
         )
-        self._ready: queue.SimpleQueue[Buffer | Fault] = queue.SimpleQueue()
         self._taken = 0
         self._over = 0
         self._last_ns = 0
-        self._lost = 0
         self._is_dead = False
         self._stopping = threading.Event()
         self._emptying = threading.Thread(target=self._empty_all, name="ul ring", daemon=True)
@@ -62,15 +58,11 @@ class UlBlocks:
 
     def read(self, timeout_s: float) -> Buffer | Fault | End | None:
         """Return the next buffer or fault."""
-        asked_ns = time.perf_counter_ns()
         is_stopped = self._stopping.is_set()
-        try:
-            found = self._ready.get(timeout=0 if is_stopped else timeout_s)
-        except queue.Empty:
-            return End.END if is_stopped else self._silence(time.perf_counter_ns())
-        if isinstance(found, Buffer):
-            return found._replace(asked_mono_ns=min(asked_ns, found.arrived_mono_ns))
-        return found
+        found = self._outbox.take(time.perf_counter_ns(), 0 if is_stopped else timeout_s)
+        if found is not None:
+            return found
+        return End.END if is_stopped else self._silence(time.perf_counter_ns())
 
     def stop(self) -> None:
         """Stop the clock, and wait for what had come; a library that does not come back is left alone."""
@@ -92,10 +84,10 @@ class UlBlocks:
                 fault = self._empty_rest()
         except BoardError as error:
             fault = fault_of(error)
-        self._tell_lost()
+        self._outbox.tell_lost()
         if fault is not None:
             self._is_dead = True
-            self._ready.put(fault)
+            self._outbox.put_fault(fault)
             with contextlib.suppress(BoardError):
                 self._scan.stop()
 
@@ -138,24 +130,11 @@ class UlBlocks:
         if self._dtype.kind != "f" and not self._are_codes(values):
             return Fault("sdk_error", f"{board}: the library gave a number that is no code of the board", fatal=True)
         self._taken += count
-        self._pass_on(values.astype(self._dtype), arrived_ns)
+        self._outbox.put_codes(values.astype(self._dtype), arrived_ns)
         return None
 
     def _are_codes(self, values: Codes) -> bool:
         return bool(np.all((values >= 0) & (values <= self._highest_code) & (values == np.rint(values))))
-
-    def _pass_on(self, codes: Codes, arrived_ns: int) -> None:
-        if self._ready.qsize() >= self._most_waiting:
-            self._lost += codes.shape[1]
-            return
-        self._tell_lost()
-        self._ready.put(Buffer(codes, arrived_ns, arrived_ns))
-
-    def _tell_lost(self) -> None:
-        if self._lost:
-            message = f"{self.plan.board}: {self._lost} samples of each channel found no room: they were not read"
-            self._ready.put(Fault("overrun", message, self._lost))
-            self._lost = 0
 
     def _silence(self, now_ns: int) -> Fault | None:
         """Return the loss of the board where its clock should run and nothing has come for long."""
