@@ -74,7 +74,9 @@ def position(data: Path, name: str) -> int:
     return 0 if known is None else known.position
 
 
-def test_prune_waits_for_the_acknowledgement_and_a_later_sink_gets_a_gap(data: Path, tmp_path: Path) -> None:
+def test_prune_waits_for_the_acknowledgement_and_a_later_sink_gets_a_gap(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = segments(data)
     asked = prune(data)
     assert (asked.returncode, segments(data)) == (0, before)
@@ -95,6 +97,7 @@ def test_prune_waits_for_the_acknowledgement_and_a_later_sink_gets_a_gap(data: P
     assert (gap.from_index, gap.to_index) == (0, COUNT)
     assert gap.cause.startswith(DELETED)
     assert (lines["second"].missing, lines["second"].complete) == (0, False)
+    assert [record.levelname for record in caplog.records if record.message.startswith("gap stored")] == ["WARNING"]
     with RunningGateway(data) as gateway:  # the gap is stored once, with its samples
         destination = SqliteDestination(tmp_path / "second.sqlite", blocks="both")
         again = settings(gateway, tmp_path / "second.sqlite")
