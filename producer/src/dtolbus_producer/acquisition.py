@@ -2,20 +2,24 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
+from dtolbus.bounds import check_run
 from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import RunInfo
-from dtolbus_producer.boards import Board, board_class
+from dtolbus_producer.boards import BlockSource, Board, PolledSource, board_class
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.polling import run_readings
 from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
-from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks
+from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_info
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
 log = logging.getLogger(__name__)
@@ -91,18 +95,19 @@ class _Acquisition:
             log.warning("board lost", extra={"device": self._device.name, "reason": reason})
             away_s = self._reopen(0.0 if any(outcome.samples for outcome in outcomes.values()) else away_s, reason)
 
-    def outcome_of(self, task: TaskConfig, halt: threading.Event) -> Outcome:
-        """Run one task once. Raises what the journal raises."""
+    def prepared(self, task: TaskConfig) -> "_Prepared":
+        """Set a task up on the board. Raises UsageError, and BoardError where the board is gone."""
         try:
-            if task.kind == "readings":
-                polled = self._board.readings(task)
-                return run_readings(polled, self._request(task, polled.plan.rate_hz), halt)
-            clocked = self._board.blocks(task)
-            return run_blocks(clocked, self._request(task, clocked.plan.rate_hz), halt)
-        except BoardError as error:
-            return Outcome("lost", 0, str(error))
+            source = self._board.readings(task) if task.kind == "readings" else self._board.blocks(task)
         except WrongKeyError as error:
             raise UsageError(f"device {self._device.name!r}: {error}") from error
+        prepared = _Prepared(source, self._request(task, source.plan.rate_hz))
+        try:
+            check_run(run_info(source.plan, prepared.request, time.perf_counter_ns(), 0))
+        except UsageError:
+            prepared.drop()
+            raise
+        return prepared
 
     @property
     def stop(self) -> threading.Event:
@@ -153,6 +158,28 @@ class _Acquisition:
         )
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A task that is set up on its board, and not started."""
+
+    source: BlockSource | PolledSource
+    request: RunRequest
+
+    def run(self, halt: threading.Event) -> Outcome:
+        """Run it once. Raises what the journal raises."""
+        try:
+            if self.request.kind == "readings":
+                return run_readings(cast(PolledSource, self.source), self.request, halt)
+            return run_blocks(cast(BlockSource, self.source), self.request, halt)
+        except BoardError as error:
+            return Outcome("lost", 0, str(error))
+
+    def drop(self) -> None:
+        """Give it up without a run."""
+        if self.request.kind == "blocks":
+            cast(BlockSource, self.source).stop()
+
+
 class _Session:
     """All tasks of the board on a thread each, until they are done, or one of them loses the board."""
 
@@ -164,10 +191,14 @@ class _Session:
         self._errors: list[Exception] = []
 
     def run(self) -> dict[str, Outcome]:
-        """Return each task's outcome. Raises the first error of a journal."""
+        """Return each task's outcome. Raises UsageError before any has begun, and the first error of a journal."""
+        try:
+            prepared = self._prepared()
+        except BoardError as error:
+            return {task.name: Outcome("lost", 0, str(error)) for task in self._tasks}
         threads = [
-            threading.Thread(target=self._run_task, args=(task,), name=f"task {task.name}", daemon=True)
-            for task in self._tasks
+            threading.Thread(target=self._run_task, args=(name, task), name=f"task {name}", daemon=True)
+            for name, task in prepared.items()
         ]
         for thread in threads:
             thread.start()
@@ -180,14 +211,26 @@ class _Session:
             raise self._errors[0]
         return {name: self._seen_from_outside(outcome) for name, outcome in self._outcomes.items()}
 
-    def _run_task(self, task: TaskConfig) -> None:
+    def _prepared(self) -> dict[str, _Prepared]:
+        """Set all tasks up, or none."""
+        prepared: dict[str, _Prepared] = {}
         try:
-            outcome = self._acquisition.outcome_of(task, self._halt)
+            for task in self._tasks:
+                prepared[task.name] = self._acquisition.prepared(task)
+        except BaseException:
+            for one in prepared.values():
+                one.drop()
+            raise
+        return prepared
+
+    def _run_task(self, name: str, task: _Prepared) -> None:
+        try:
+            outcome = task.run(self._halt)
         except Exception as error:
             self._errors.append(error)
             self._halt.set()
             return
-        self._outcomes[task.name] = outcome
+        self._outcomes[name] = outcome
         if outcome.end in ("lost", "failed"):
             self._halt.set()
 

@@ -13,11 +13,13 @@ import msgspec
 from filelock import FileLock
 
 from dtolbus import files
+from dtolbus.bounds import check_run
 from dtolbus.errors import CannotStartError, DtolbusError
 from dtolbus.records import DaqBlock, DaqReading, Record, RunEnd, RunInfo
 from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunClock, RunFile, encode_head, run_path
 from dtolbus_producer.recovery import recover_run
 from dtolbus_producer.segment import Segment
+from dtolbus_producer.storable import storable
 
 __all__ = ["JournalError", "JournalFullError", "RunWriter", "recover_run"]
 
@@ -47,7 +49,8 @@ class RunWriter:
 
     `append` is for one thread; `rolled` is called at each new segment, and must not wait. Records are durable `sync_ms`
     later (0: when append returns); `head` tells how many.
-    Raises CannotStartError where the folder cannot be made or is there already.
+    Raises CannotStartError where the folder cannot be made or is there already, UsageError for a header that no message
+    can hold.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class RunWriter:
         segment_s: float = 3600.0,
         rolled: Callable[[], None] = lambda: None,
     ) -> None:
+        check_run(info)
         self.info = info
         self.path = run_path(journal, info.device, info.task, info.run_id)
         self._sync_s = sync_ms / 1000
@@ -112,9 +116,13 @@ class RunWriter:
             return self._closed_bytes + sum(segment.size for segment in (*self._full, self._segment))
 
     def append(self, record: Record) -> None:
-        """Append the next record with one call. Raises JournalError where the disk refuses for good."""
+        """Append the next record, as `storable` gives it, with one call.
+
+        Raises JournalError where the disk refuses for good.
+        """
         if record.index != self._next:
             raise ValueError(f"record {record.index} appended where {self._next} is next")
+        record = storable(record)
         with self._state:
             while self._unsynced_bytes > UNSYNCED_BYTES and self._error is None:
                 self._state.wait()

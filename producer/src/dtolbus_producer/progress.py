@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from dtolbus.bounds import can_be_announced
 from dtolbus.errors import DtolbusError
 from dtolbus.records import RunStatus
 from dtolbus.registrations import Registration, read_registration, registration_path
@@ -21,7 +22,7 @@ _RATE_OVER_S = 3.0
 
 
 class JournalWatch:
-    """The runs of a journal and how far each is. `update` reads what changed."""
+    """The runs of a journal that sinks can have, and how far each is. `update` reads what changed."""
 
     def __init__(self, journal: Path) -> None:
         self._catalog = Catalog(journal)
@@ -32,6 +33,9 @@ class JournalWatch:
     def update(self) -> None:
         """Read the heads of the running runs, and what is new."""
         for folder in self._catalog.discover():
+            if not can_be_announced(folder.info):
+                log.warning("run left out: its header is larger than a message", extra={"run": str(folder.path)})
+                continue
             self._running[folder.info.run_id] = folder
         for run_id, folder in list(self._running.items()):
             try:

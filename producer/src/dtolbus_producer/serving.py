@@ -8,10 +8,22 @@ from pathlib import Path
 
 import msgspec
 
+from dtolbus.bounds import fits
 from dtolbus.errors import RawFormatError
 from dtolbus.records import Gap, Record, RunInfo
 from dtolbus.runs import RunFolder
-from dtolbus.wire import MAX_MESSAGE_BYTES, Credit, Done, Fetch, Frame, Refused, RunGap, RunRecord, encode
+from dtolbus.wire import (
+    MAX_HEADER_BYTES,
+    MAX_MESSAGE_BYTES,
+    Credit,
+    Done,
+    Fetch,
+    Frame,
+    Refused,
+    RunGap,
+    RunRecord,
+    encode,
+)
 from dtolbus_producer.bucket import TokenBucket
 
 log = logging.getLogger(__name__)
@@ -32,7 +44,10 @@ _IDLE_S = 5.0
 _FULL_WAIT_S = 0.01
 """A client whose queue is full is tried again after this long."""
 
-TOO_LARGE = f"the record is larger than a message, {MAX_MESSAGE_BYTES >> 20} MiB; the journal has it"
+TOO_LARGE = (
+    f"the record is larger than a message, which has {MAX_HEADER_BYTES >> 20} MiB beside the samples and "
+    f"{MAX_MESSAGE_BYTES >> 20} MiB for these; the journal has it"
+)
 
 Send = Callable[[bytes, list[Frame]], bool]
 """Sends frames to a client, given its routing id; False: not now. Raises ClientGoneError."""
@@ -207,11 +222,6 @@ class FetchService:
     def _failed(self, fetch: Fetch, cause: str) -> tuple[list[Frame], bool]:
         log.warning("fetch failed", extra={"run": fetch.run_id, "cause": cause})
         return encode(refused(fetch, f"the journal cannot be read: {cause}")), True
-
-
-def fits(frames: list[Frame]) -> bool:
-    """Return whether a receiver takes the message."""
-    return all(len(frame) <= MAX_MESSAGE_BYTES for frame in frames)
 
 
 def refused(fetch: Fetch, why: str) -> Refused:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import zmq
 
+from dtolbus.bounds import fits
 from dtolbus.errors import CannotStartError
 from dtolbus.wire import MAX_FRAMES, MAX_HEADER_BYTES, Frame
 from dtolbus_producer.publishing import SUBSCRIPTIONS_QUEUED, TOPIC_BYTES, Publisher
-from dtolbus_producer.serving import ClientGoneError, fits
+from dtolbus_producer.serving import ClientGoneError
 
 _COPY_BELOW_BYTES = 64 * 1024
 _REQUESTS_QUEUED = 64

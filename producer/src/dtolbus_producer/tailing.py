@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtolbus.errors import DtolbusError
+from dtolbus.bounds import can_be_announced
+from dtolbus.errors import DtolbusError, WireError
 from dtolbus.records import Gap, RunInfo, RunStatus
 from dtolbus.runs import RUN_FILE, RunFolder
 from dtolbus.wire import Heartbeat, Message, RunRecord
@@ -134,6 +135,8 @@ class JournalTail:
         self._is_first = False
 
     def _begun(self, folder: RunFolder, now: float) -> _Known:
+        if not can_be_announced(folder.info):
+            raise WireError("its header is larger than a message: no sink can have it, the journal keeps it")
         status = folder.status()
         if status.state != "running":
             # one that came while this tails is recent, whatever the wall clock did

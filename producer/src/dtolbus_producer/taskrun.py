@@ -20,6 +20,7 @@ from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.runid import new_run_id
 from dtolbus_producer.sensing import merged
+from dtolbus_producer.storable import plain, text
 from dtolbus_producer.tasks import OnError
 from dtolbus_producer.wallclock import WallClock
 
@@ -117,8 +118,8 @@ def run_info(plan: TaskPlan, request: RunRequest, started_mono_ns: int, offset_n
         dtype=plan.dtype,
         block_samples=plan.block_samples,
         samples_asked=request.samples_asked,
-        board=plan.board,
-        meta={**plan.meta, **request.meta},
+        board=text(plan.board),
+        meta=plain({**plan.meta, **request.meta}),
     )
 
 

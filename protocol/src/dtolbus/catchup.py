@@ -12,8 +12,9 @@ log = logging.getLogger(__name__)
 
 _ANSWER_S = 5.0
 """What was asked is asked on a new connection after so long a silence."""
-_DAMAGED_S = 0.25
-"""The same after a damaged message, which may have been the answer; doubled each time until a good one comes."""
+_DAMAGED_S = (0.25, 30.0)
+"""The same after a damaged message, which may have been the answer; from the first to the last twice as long each time,
+until what was asked gets on."""
 
 
 class CatchUp:
@@ -32,7 +33,7 @@ class CatchUp:
         self._answered_at = 0.0
         self._is_unanswered = False
         """Whether nothing came since the last question."""
-        self._damaged_s = _DAMAGED_S
+        self._damaged_s = _DAMAGED_S[0]
 
     def keep(self, *, is_waiting: bool) -> bool:
         """Connect where that is due, `is_waiting` telling whether more is to come; return whether it was done.
@@ -45,9 +46,10 @@ class CatchUp:
         if self._socket is not None and not is_lost and not is_silent and not self._is_reconnected():
             return False
         if self._socket is not None:
-            log.info("catch-up connects anew", extra={"to": self._url, "silent": is_silent, "damaged": is_lost})
+            facts = {"to": self._url, "silent": is_silent, "damaged": is_lost, "after_s": self._damaged_s}
+            log.info("catch-up connects anew", extra=facts)
         if is_lost:
-            self._damaged_s = min(2 * self._damaged_s, _ANSWER_S)
+            self._damaged_s = min(2 * self._damaged_s, _DAMAGED_S[1])
         self._renew()
         self._answered_at = time.monotonic()
         self._is_unanswered = self.is_damaged = False
@@ -69,8 +71,11 @@ class CatchUp:
         self._is_unanswered = False
         if isinstance(message, Refused):
             self.is_damaged = self.is_damaged or message.was_damaged
-        else:
-            self._damaged_s = _DAMAGED_S
+
+    def got_on(self) -> None:
+        """Note that an answer brought what was missing: the damage before it was the network's."""
+        if not self.is_damaged:
+            self._damaged_s = _DAMAGED_S[0]
 
     def damaged(self) -> None:
         """Note a message that cannot be read: it may have been any answer."""

@@ -184,8 +184,12 @@ class Client:
         self._note(message, fetched)
         step = self.sequencer.heard(message, fetched=fetched)
         self._ask(step)
-        if isinstance(message, Welcome) and not message.more and not self._misses_something():
+        is_told_all = isinstance(message, Welcome) and not message.more and not self._misses_something()
+        if is_told_all:
             self._welcome()
+        nothing_is_missing = is_told_all and self.sequencer.fetching is None
+        if fetched and (step.ready or nothing_is_missing) and self._catchup is not None:
+            self._catchup.got_on()
         return step.ready
 
     def _note(self, message: Message, fetched: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from dtolbus.bounds import check_run
 from dtolbus.cli import topic_prefix
 from dtolbus.errors import CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
@@ -32,11 +33,16 @@ _NO_RUN = "00000000-0000-7000-8000-000000000000"
 
 
 def look(config: Config) -> Report:
-    """Return what `dtolbus up` would run, and what keeps it from starting. Raises nothing for that."""
+    """Return what `dtolbus up` would run, and what keeps it from starting.
+
+    Raises UsageError for a task whose run header no message could hold.
+    """
     data = Path(config.data).absolute()
     problems: list[str] = []
     runs: list[RunInfo] = []
     devices = tuple(_device(config, device, runs, problems) for device in config.devices)
+    for run in runs:
+        check_run(run)
     problems += _folder_problems(data)
     for sink in config.sinks:
         missing = missing_package(sink.kind)
