@@ -85,3 +85,18 @@ def test_a_reader_that_goes_away_ends_nothing(tmp_path: Path) -> None:
         assert process.wait(TIMEOUT_S) == 0
     assert [folder.head() for found in runs(data).values() for folder in found] == [40, 20]
     assert "COMPLETE: nothing is missing" in (data / "logs" / CERTIFICATE_FILE).read_text()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_end_nothing(tmp_path: Path, closed: str) -> None:
+    data = tmp_path / "data"
+    words = [sys.executable, "-m", *words_of(data, "--duration", "1")]
+    process = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(),
+        timeout=TIMEOUT_S,
+    )
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert "COMPLETE: nothing is missing" in (data / "logs" / CERTIFICATE_FILE).read_text()

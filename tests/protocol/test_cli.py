@@ -1,12 +1,14 @@
 """What every command line shares: one line for what is wrong, exit codes, stopping."""
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
-from tests.e2e.commands import run
+from tests.e2e.commands import TIMEOUT_S, command, environment, run
 
 from dtolbus.cli import topic_prefix
 
@@ -127,3 +129,63 @@ def test_a_doubled_ctrl_c_is_one() -> None:
         process.stdin.flush()
         assert process.stdout.readline() == "ended\n"
     assert process.returncode == 0
+
+
+STILL_LOADING = """
+import sys
+print("loading", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process alone")
+@pytest.mark.parametrize(
+    "words", [["dtolbus", "runs"], ["dtolbus-csv", "--out", "x"], ["dtolbus-gateway", "serve", "x"]]
+)
+@pytest.mark.parametrize("module", ["msgspec", "click"])
+def test_ctrl_c_while_a_command_loads_is_one_line(tmp_path: Path, words: list[str], module: str) -> None:
+    (tmp_path / f"{module}.py").write_text(STILL_LOADING)
+    with subprocess.Popen(
+        command(*words), env=environment({"PYTHONPATH": str(tmp_path)}), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, errors) == (130, f"{words[0]}: interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [b"dtolbus", b"up", b"--duration", b"1", b"--data", b"d\xff"],
+        [b"dtolbus", b"up", b"--duration", b"1", b"--meta", b"operator=\xff"],
+        [b"dtolbus", b"verify", b"--data", b"d\xff"],
+        [b"dtolbus-csv", b"--out", b"d\xff"],
+    ],
+)
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path, words: list[bytes], locale: str) -> None:
+    script, *rest = words
+    failed = subprocess.run(
+        [os.fsencode(command(script.decode())[0]), *rest], cwd=tmp_path, env=environment({"LC_ALL": locale}),
+        capture_output=True, text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    assert failed.returncode == 2, failed.stderr
+    assert failed.stderr.count("\n") == 1
+    assert "\\udcff' is not UTF-8" in failed.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")
+def test_up_in_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    here = os.path.join(os.fsencode(tmp_path), b"d\xff")
+    os.mkdir(here)
+    failed = subprocess.run(
+        command("dtolbus", "up", "--duration", "1"), cwd=here, env=environment(), capture_output=True, text=True
+    )
+    assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
+    assert "is not UTF-8" in failed.stderr
+    assert os.listdir(here) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from dtolbus import files
+from dtolbus.cli import check_text
 from dtolbus.errors import CannotStartError
 from dtolbus.records import RunStatus
 from dtolbus.registrations import Registration
@@ -55,6 +56,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
     Raises UsageError and CannotStartError where a part can never start; everything is stopped then.
     """
     data = Path(config.data).absolute()
+    check_text(str(data))
     if not config.devices:
         journal_of(data)
     config = msgspec.structs.replace(config, gateway=with_ports(config.gateway))

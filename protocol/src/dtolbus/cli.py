@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.metadata import entry_points
+from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, NoReturn, ParamSpec
 
 import click
 
-from dtolbus.errors import DtolbusError
+from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.topics import quote, unquote
+from dtolbus_start import loaded
 
 P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -47,6 +49,7 @@ class _OneLine(click.Command):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the command line and exit."""
+        _open_standard_streams()
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.UsageError as error:
@@ -70,6 +73,14 @@ class _OneLine(click.Command):
             with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
                 click.echo(f"{self.name or 'dtolbus'}: {' '.join(message.split())}", err=True)
         sys.exit(code)
+
+
+def _open_standard_streams() -> None:
+    """Let those that were closed (`>&-`) lead nowhere: else the next file opened would be one of them."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one's
+            setattr(sys, name, open(opened, mode, encoding="utf-8", closefd=opened != number))
 
 
 class Command(_OneLine):
@@ -104,10 +115,23 @@ def logged(call: Callable[..., Any]) -> Callable[..., Any]:
     )
     @wraps(call)
     def with_logging(debug: bool, log_level: str, log_format: str, **kwargs: Any) -> Any:
+        loaded()
         set_up_logging("debug" if debug else log_level, log_format)
+        for given in kwargs.values():
+            for one in given if isinstance(given, tuple) else (given,):
+                check_text(os.path.abspath(one) if isinstance(one, Path) else one)
         return call(**kwargs)
 
     return with_logging
+
+
+def check_text(given: object) -> None:
+    """Raise UsageError for a text with bytes that are no UTF-8: no journal, message or log could name it."""
+    try:
+        if isinstance(given, str):
+            given.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{given!r} is not UTF-8: choose a name that is, or rename what has it") from error
 
 
 def set_up_logging(level: str, log_format: str) -> None:
