@@ -23,6 +23,8 @@ from dtolbus_producer.postgres_embedded import EMBEDDED
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, default_sink
 from dtolbus_producer.sinkplaces import default_place
 
+_AGE_S = 1.0
+_PARQUET_AGE_S = 10.0
 SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
 
 
@@ -149,6 +151,12 @@ def place_of(sink: SinkConfig, data: Path) -> str:
     if sink.kind == "postgres":
         return f"{data / 'postgres'} (embedded server)" if sink.dsn == EMBEDDED else "the database of --dsn"
     return sink.path or str(data / default_place(sink.kind, sink.name))
+
+
+def batch_age_s(sink: SinkConfig) -> float:
+    """Return after how long the sink commits what it has, as its worker's command line has it."""
+    given = sink.options.get("max_age", sink.options.get("max-age"))
+    return float(given) if given is not None else _PARQUET_AGE_S if sink.kind == "parquet" else _AGE_S
 
 
 def worker_arguments(sink: SinkConfig, config: Config, data: Path) -> Sequence[str]:

@@ -21,6 +21,7 @@ from dtolbus_producer.config import Config
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
 from dtolbus_producer.parts import Parts, check_ports, first_screen, gateway_answers, with_ports
+from dtolbus_producer.plan import batch_age_s
 from dtolbus_producer.postgres_embedded import EMBEDDED, embedded_postgres
 from dtolbus_producer.progress import (
     JournalWatch,
@@ -32,6 +33,7 @@ from dtolbus_producer.progress import (
     what_is_behind,
 )
 from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
 
 log = logging.getLogger(__name__)
@@ -111,6 +113,8 @@ class Session:
         """By sink: records of such runs that were not stored everywhere when the boards started."""
         self._registered = SinkWatch(data, parts.sinks)
         self._rates = Rates()
+        ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
+        self._stalls = Stalls(ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
         self._display: Display | None = None
         self.stopped: dict[str, str] = {}
         """By device whose recording ended early, for want of room: what was said of it."""
@@ -188,8 +192,8 @@ class Session:
                 most, moved_at = stored, now
             if now - moved_at > _NO_PROGRESS_S:
                 for name, progress in behind.items():
-                    lost = f"{progress.lag} records are missing; see {self._parts.sinks[name].log}"
-                    say(f"{name} makes no progress: {lost}", err=True)
+                    lag = f"{progress.lag} records are not acknowledged"
+                    say(f"{name} makes no progress: {lag}; see {self._parts.sinks[name].log}", err=True)
                 return
             time.sleep(_TURN_S)
 
@@ -232,6 +236,8 @@ class Session:
             self._leave_out_what_is_stored()
             seen = snapshot(now, self._watched(), self._registrations(), self._before, self._caught_up or {})
             self._rates.add(seen)
+            for line in self._stalls.note(now, seen.sinks):
+                say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
             self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))
 
