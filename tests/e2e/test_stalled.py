@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.e2e.stacks import Up, assert_complete
+from tests.e2e.stacks import KILL, Up, assert_complete
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGSTOP")
@@ -25,3 +25,22 @@ def test_a_sink_that_hangs_is_told_and_told_again_when_it_is_well(tmp_path: Path
     assert told.endswith(" records behind: it does not say why\n")
     assert again.startswith("sqlite stores again after 1")
     assert up.errors == ""
+
+
+def test_the_embedded_server_that_dies_is_started_again(tmp_path: Path) -> None:
+    with Up(tmp_path / "data", "--sinks", "postgres") as up:
+        up.wait_for_positions(4, ("postgres",))
+        lock = up.data / "postgres" / "postmaster.pid"
+        for least in (8, 16):
+            server = int(lock.read_text().split()[0])
+            os.kill(server, KILL)
+            assert up.process.stderr is not None
+            told = up.process.stderr.readline()
+            assert told == f"the PostgreSQL server in {up.data / 'postgres'} died; it is started again\n"
+            had = sum(position.position for position in up.registered()[0].positions.values())
+            up.wait_for_positions(had + least, ("postgres",))
+            assert int(lock.read_text().split()[0]) != server
+        up.process.send_signal(signal.SIGINT)
+        assert_complete(up, up.end())
+    assert up.errors == ""
+    assert not lock.exists()

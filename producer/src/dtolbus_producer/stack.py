@@ -22,7 +22,7 @@ from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
 from dtolbus_producer.parts import Parts, check_ports, first_screen, gateway_answers, with_ports
 from dtolbus_producer.plan import batch_age_s
-from dtolbus_producer.postgres_embedded import EMBEDDED, embedded_postgres
+from dtolbus_producer.postgres_embedded import EMBEDDED, EmbeddedPostgres
 from dtolbus_producer.progress import (
     JournalWatch,
     Rates,
@@ -67,12 +67,12 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         held.enter_context(locked(data / LOCK_FILE, taken))
         check_ports(config.gateway)
         dsn = next((sink.dsn for sink in config.sinks if sink.kind == "postgres"), None)
-        if dsn == EMBEDDED:
-            dsn = held.enter_context(embedded_postgres(data))
+        server = held.enter_context(EmbeddedPostgres(data)) if dsn == EMBEDDED else None
+        dsn = dsn if server is None else server.dsn
         for line in first_screen(config, data):
             say(line)
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
-        session = Session(config, data, parts, duration_s)
+        session = Session(config, data, parts, duration_s, server)
         with Certificate(data) as certificate:
             grace_s = _END_S
             try:
@@ -97,7 +97,10 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
 class Session:
     """One `up`: its children, and what they have achieved."""
 
-    def __init__(self, config: Config, data: Path, parts: Parts, duration_s: float | None) -> None:
+    def __init__(
+        self, config: Config, data: Path, parts: Parts, duration_s: float | None, server: EmbeddedPostgres | None
+    ) -> None:
+        self._server = server
         self._gateway_config = config.gateway
         self._parts = parts
         self._duration_s = duration_s
@@ -225,6 +228,8 @@ class Session:
         now = time.monotonic()
         for child in self._parts.all():
             child.tend(now)
+        if self._server is not None and (told := self._server.tend(now)) is not None:
+            say(told, err=True)
         self._note_pids()
         self._tell_stopped()
         self._journal.update()
