@@ -414,7 +414,7 @@ class TestQuota:
             (
                 [sink("a", 20), sink("slow", 3)],
                 {},
-                "let slow catch up by `dtolbus up --data {data} --catch-up --sinks …`",
+                "let slow catch up by `dtolbus up --data {data} --catch-up`",
             ),
             ([summaries("lab", 20)], {}, "with --summaries-suffice, or add a sink that keeps samples"),
             ([summaries("lab", 20)], {"summaries_suffice": True}, ""),

@@ -110,7 +110,9 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
 @command("up")
 @what_runs
 @option(
-    "--catch-up", is_flag=True, help="No boards: let the sinks of --sinks or --config store what the journal holds."
+    "--catch-up",
+    is_flag=True,
+    help="No boards: let the sinks store what the journal holds; all that registered, or those of --sinks or --config.",
 )
 def up(meta: tuple[str, ...], duration_s: float | None, **options: Any) -> int:
     """Run the whole stack on this machine: boards, journal, bus and sinks; then verify that nothing is missing.

@@ -20,12 +20,12 @@ from dtolbus_producer.config import (
 )
 from dtolbus_producer.durations import check_durations
 from dtolbus_producer.postgres_embedded import EMBEDDED
-from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, default_sink
+from dtolbus_producer.registered import registered_sinks
+from dtolbus_producer.sinkconfig import DEFAULT_SINKS, SINK_KINDS, BlocksMode, SinkConfig, default_sink
 from dtolbus_producer.sinkplaces import default_place
 
 _AGE_S = 1.0
 _PARQUET_AGE_S = 10.0
-SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def resolve(options: UpOptions) -> Config:
         _refuse_beside_config(options)
         config = load_config(options.config)
         config = msgspec.structs.replace(config, run={**config.run, **(options.meta or {})})
-    if sinks is not None or not config.sinks:
+    if options.catch_up and sinks is None and options.config is None:
+        config = msgspec.structs.replace(config, sinks=registered_sinks(options.data or Path(config.data), options.dsn))
+    elif sinks is not None or not config.sinks:
         chosen = tuple(_sink(kind, options) for kind in sinks or DEFAULT_SINKS)
         config = msgspec.structs.replace(config, sinks=chosen)
     elif options.dsn is not None:
@@ -88,7 +90,8 @@ def resolve(options: UpOptions) -> Config:
 def _sink_kinds(options: UpOptions) -> list[str] | None:
     """Return the kinds that were asked for; None where the config's, or the usual ones, are meant."""
     if options.sinks is None:
-        return [*DEFAULT_SINKS, "postgres"] if options.dsn is not None and options.config is None else None
+        adds_one = options.dsn is not None and options.config is None and not options.catch_up
+        return [*DEFAULT_SINKS, "postgres"] if adds_one else None
     kinds = [kind.strip() for kind in options.sinks.split(",") if kind.strip()]
     for kind in kinds:
         if kind not in SINK_KINDS:
@@ -132,8 +135,8 @@ def _refuse_beside_config(options: UpOptions) -> None:
 
 
 def _refuse_beside_catch_up(options: UpOptions) -> None:
-    if options.sinks is None and options.config is None:
-        raise UsageError("--catch-up: say which sinks, as they were recorded: --sinks a,b,… or --config")
+    if options.blocks is not None and options.sinks is None:
+        raise UsageError("--blocks and --catch-up: the sinks store blocks as they did; give --sinks too")
     given = {
         "--board": options.board,
         "--speed": options.speed,

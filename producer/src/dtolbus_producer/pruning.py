@@ -53,7 +53,7 @@ def stayed(stay: Stay) -> str:
     elif stay.is_summarised and not stay.holders:
         why = f"{SUMMARIES_ONLY}: add a sink that keeps samples, or say --summaries-suffice"
     else:
-        why = f"for the sake of {named(stay.holders)}; `dtolbus up --catch-up --sinks …` lets them catch up"
+        why = f"for the sake of {named(stay.holders)}; `dtolbus up --catch-up` lets them catch up"
     return f"stays    {run}: {count}, {show_size(stay.bytes)}: {why}"
 
 

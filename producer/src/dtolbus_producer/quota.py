@@ -51,7 +51,7 @@ def way_out(data: Path, most_bytes: int, stays: Sequence[Stay], settings: Journa
     prune = f"`dtolbus prune --data {place} --max-size {most_bytes // 1024}K`"
     behind = sorted({holder.name for stay in stays for holder in stay.holders})
     if behind:
-        prune = f"let {', '.join(behind)} catch up by `dtolbus up --data {place} --catch-up --sinks …` and call {prune}"
+        prune = f"let {', '.join(behind)} catch up by `dtolbus up --data {place} --catch-up` and call {prune}"
     else:
         prune = f"call {prune}"
     if settings.summaries_suffice:

@@ -18,7 +18,7 @@ SinkKind = Literal["parquet", "sqlite", "postgres", "csv", "jsonl"]
 BlocksMode = Literal["skip", "summary", "samples", "both"]
 
 DEFAULT_SINKS = ("parquet", "sqlite", "csv", "jsonl")
-_SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
+SINK_KINDS = ("parquet", "sqlite", "postgres", "csv", "jsonl")
 _READINGS_ONLY = {"csv", "jsonl"}
 _SCHEMES = ("postgresql", "postgres")
 
@@ -43,8 +43,8 @@ class SinkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 def default_sink(kind: str, *, blocks: BlocksMode | None = None, dsn: str | None = None) -> SinkConfig:
     """Return the sink as `up` runs it; CSV and JSONL take readings only. Raises UsageError for an unknown kind."""
-    if kind not in _SINK_KINDS:
-        raise UsageError(f"there is no sink {kind!r}; there are {', '.join(_SINK_KINDS)}")
+    if kind not in SINK_KINDS:
+        raise UsageError(f"there is no sink {kind!r}; there are {', '.join(SINK_KINDS)}")
     if kind in _READINGS_ONLY:
         return SinkConfig(kind=kind, name=kind, topics=("reading/",))  # type: ignore[arg-type]  # checked above
     mode = blocks if kind in ("sqlite", "postgres") else None

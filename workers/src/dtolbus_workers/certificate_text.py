@@ -35,8 +35,7 @@ def as_text(certificate: Certificate) -> list[str]:
         lines += [f"  {where}: gap {gap.from_index} to {gap.to_index}: {gap.cause}" for gap in line.gaps]
         lines += [f"  {where}: {remark}" for remark in line.remarks]
         if line.missing:
-            way = "`dtolbus up --catch-up`, with its --sinks or --config, fills them in"
-            lines.append(f"  {where}: {line.missing} records missing; {way}")
+            lines.append(f"  {where}: {line.missing} records missing; `dtolbus up --catch-up` fills them in")
         if line.behind:
             lines.append(f"  {where}: {line.behind} records behind; the run is still recorded")
         if line.put_aside:
