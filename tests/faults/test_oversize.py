@@ -239,6 +239,11 @@ def test_up_does_not_wait_for_a_run_that_no_sink_can_have(tmp_path: Path) -> Non
     assert [line for line in done.stderr.splitlines() if "run left out: its header is larger" in line]
 
 
+def waits(caplog: pytest.LogCaptureFixture) -> list[float]:
+    """How long a client waited before each new connection."""
+    return [record.after_s for record in caplog.records if record.message == "catch-up connects anew"]  # type: ignore[attr-defined]
+
+
 def test_a_gateway_that_answers_what_cannot_be_read_is_asked_less_and_less_often(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -256,12 +261,9 @@ def test_a_gateway_that_answers_what_cannot_be_read_is_asked_less_and_less_often
     thread.start()
     client = Client(Endpoints(f"tcp://127.0.0.1:{pub}", f"tcp://127.0.0.1:{catchup}"))
 
-    def waits() -> list[float]:
-        return [record.after_s for record in caplog.records if record.message == "catch-up connects anew"]  # type: ignore[attr-defined]
-
     try:
         with caplog.at_level(logging.INFO):
-            while len(waits()) < 4:
+            while len(waits(caplog)) < 4:
                 client.receive(0.05)
     finally:
         client.close()
@@ -269,4 +271,4 @@ def test_a_gateway_that_answers_what_cannot_be_read_is_asked_less_and_less_often
         thread.join()
         router.close(linger=0)
         context.term()
-    assert waits() == [0.25, 0.5, 1.0, 2.0]
+    assert waits(caplog) == [0.25, 0.5, 1.0, 2.0]
