@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,18 @@ class Up:
         """Wait for its end and return its exit code."""
         self.output, self.errors = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode
+
+    def error_line(self) -> str:
+        """The next line that it says on stderr; it must come."""
+        found: list[str] = []
+        assert self.process.stderr is not None
+        reader = threading.Thread(
+            target=lambda read: found.append(read()), args=(self.process.stderr.readline,), daemon=True
+        )
+        reader.start()
+        reader.join(TIMEOUT_S)
+        assert found, "nothing is said"
+        return found[0]
 
     def pids(self) -> dict[str, int]:
         """The processes that run, by the parts' names."""

@@ -15,10 +15,9 @@ def test_a_sink_that_hangs_is_told_and_told_again_when_it_is_well(tmp_path: Path
         up.wait_for_positions(4, ("sqlite", "csv"))
         sink = up.pids()["sink-sqlite"]
         os.kill(sink, signal.SIGSTOP)
-        assert up.process.stderr is not None
-        told = up.process.stderr.readline()
+        told = up.error_line()
         os.kill(sink, signal.SIGCONT)
-        again = up.process.stderr.readline()
+        again = up.error_line()
         up.process.send_signal(signal.SIGINT)
         assert_complete(up, up.end())
     assert told.startswith("sqlite has stored nothing for 1")
@@ -34,8 +33,7 @@ def test_the_embedded_server_that_dies_is_started_again(tmp_path: Path) -> None:
         for least in (8, 16):
             server = int(lock.read_text().split()[0])
             os.kill(server, KILL)
-            assert up.process.stderr is not None
-            told = up.process.stderr.readline()
+                told = up.error_line()
             assert told == f"the PostgreSQL server in {up.data / 'postgres'} died; it is started again\n"
             had = sum(position.position for position in up.registered()[0].positions.values())
             up.wait_for_positions(had + least, ("postgres",))

@@ -203,7 +203,10 @@ def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("unbounded")
-def test_of_an_old_journal_only_what_is_too_large_is_a_gap(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_of_an_old_journal_only_what_is_too_large_is_a_gap(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "TIMEOUT_S", 30.0)  # a worker that waits for ever is what is to be seen
     texts = msgspec.structs.replace(TEXTS, channels=tuple(Channel(name) for name in ("tc0", "note", "label")))
     write(tmp_path, texts, [record for record in LARGE_READINGS if record.index != 5][:2])
     other, unheard = block_run("0190a5f4-0000-7000-8000-000000000001"), large_run(MAX_HEADER_BYTES + 1)

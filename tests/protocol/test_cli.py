@@ -145,8 +145,9 @@ sys.stdin.read()
 @pytest.mark.parametrize("module", ["msgspec", "click"])
 def test_ctrl_c_while_a_command_loads_is_one_line(tmp_path: Path, words: list[str], module: str) -> None:
     (tmp_path / f"{module}.py").write_text(STILL_LOADING)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
-        command(*words), env=environment({"PYTHONPATH": str(tmp_path)}), text=True,
+        command(*words), env=environment({"PYTHONPATH": path}), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         assert process.stdout is not None

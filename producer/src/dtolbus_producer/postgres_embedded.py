@@ -51,14 +51,14 @@ class EmbeddedPostgres:
         if self._starting is not None and self._starting.is_alive():
             return None
         if not self._is_dead():
-            self._is_away, self._wait_s, self._problem = False, _WAIT_S[0], ""
+            self._wait_s, self._problem = _WAIT_S[0], ""
             return None
         if now < self._again_at:
             return None
         self._again_at, self._wait_s = now + self._wait_s, min(2 * self._wait_s, _WAIT_S[1])
+        is_news, self._is_away = not self._is_away, True
         self._starting = threading.Thread(target=self._start_again, name="postgres", daemon=True)
         self._starting.start()
-        is_news, self._is_away = not self._is_away, True
         return f"the PostgreSQL server in {self._place} died; it is started again" if is_news else None
 
     def _is_dead(self) -> bool:
@@ -72,6 +72,7 @@ class EmbeddedPostgres:
         try:
             self._clear()
             self._server.start()
+            self._is_away = False
         except Exception as error:  # the package raises whatever its tools raise
             is_due = self._wait_s == _WAIT_S[1]  # before, what is left of the old one may be in the way
             if is_due and str(error) != self._problem:
