@@ -33,7 +33,7 @@ def test_the_embedded_server_that_dies_is_started_again(tmp_path: Path) -> None:
         for least in (8, 16):
             server = int(lock.read_text().split()[0])
             os.kill(server, KILL)
-                told = up.error_line()
+            told = up.error_line()
             assert told == f"the PostgreSQL server in {up.data / 'postgres'} died; it is started again\n"
             had = sum(position.position for position in up.registered()[0].positions.values())
             up.wait_for_positions(had + least, ("postgres",))
