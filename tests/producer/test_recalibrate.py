@@ -129,6 +129,20 @@ class TestLinear:
         assert one.info.channels == two.info.channels
         assert one.status().head == two.status().head == 10
 
+    def test_volts_of_a_board_get_another_sensitivity(self, tmp_path, capsys):
+        info = block_run(dtype="float64")
+        volts = tuple(
+            msgspec.structs.replace(channel, encoding="float", scale=10.0, offset=0.0, resolution_bits=16)
+            for channel in info.channels
+        )
+        info = msgspec.structs.replace(info, channels=volts)
+        old = journaled(tmp_path, info, [block(info, 0)])
+        _, (new,) = anew(capsys, tmp_path, old, "--channel", "ai0", "--sensitivity-v", 0.05)
+        assert (new.info.channels[0].scale, new.info.channels[0].offset) == (20.0, 0.0)
+        (was,), (now,) = blocks_of(old), blocks_of(new)
+        np.testing.assert_array_equal(now.raw_codes, was.raw_codes)
+        np.testing.assert_allclose(now.data[0], was.data[0] * 2, rtol=1e-12)
+
 
 class TestConfig:
     def lab(self, tmp_path, channels):
@@ -200,6 +214,7 @@ class TestRefused:
             (("--channel", "x", "--scale", 0), "--scale 0.0: give a finite number, not 0"),
             (("--channel", "x", "--offset", "inf"), "--offset inf: give a finite number"),
             (("--channel", "x", "--sensitivity-v", 1, "--scale", 1), "--sensitivity-v stands for --scale and --offset"),
+            (("--channel", "x", "--sensitivity-v", 1e-310), "-inf gives no values: give another sensitivity or scale"),
             (("--channel", "x", "--sensitivity-v", 0.1), "has this calibration already: nothing would change"),
         ],
     )
@@ -221,16 +236,24 @@ class TestRefused:
         assert "is still being recorded: recalibrate it when it is over" in says
         writer.close()
 
-    def test_readings_and_floats_have_no_codes(self, tmp_path, capsys):
+    def test_readings_have_no_codes(self, tmp_path, capsys):
         readings = reading_run()
         journaled(tmp_path, readings, [reading(readings, 0)])
         words = ("--channel", "tc0", "--scale", 2)
         assert "holds readings, which were converted" in refused(capsys, tmp_path, readings.run_id, *words)
-        floats = block_run("run-3", dtype="float64")
-        journaled(tmp_path, floats, [block(floats, 0)])
-        assert "holds floats: there are no codes" in refused(
-            capsys, tmp_path, "run-3", "--channel", "ai0", "--scale", 2
-        )
+
+    def test_a_run_header_that_is_damaged_is_in_nobodys_way_but_its_own(self, tmp_path, capsys):
+        old = recorded(tmp_path)
+        info = block_run()
+        damaged = journaled(tmp_path, info, [block(info, 0)]).path / "run.json"
+        damaged.write_bytes(damaged.read_bytes()[:100])
+        words = ("--channel", "x", "--scale", 2)
+        done = call(recalibrate, ["--data", tmp_path, "--run", info.run_id, *words], capsys)
+        assert (done.code, done.out) == (2, "")
+        assert f"{damaged} is damaged" in done.err
+        done = call(recalibrate, ["--data", tmp_path, "--run", old.info.run_id, *words], capsys)
+        assert done.code == 0
+        assert "is also there as run" in done.out
 
     def test_a_conversion_and_codes_of_unknown_volts(self, tmp_path, capsys):
         old = recorded(tmp_path, task_of())
@@ -253,8 +276,9 @@ class TestLosses:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert [type(record) for record in records_of(old)].count(Gap) == 1
 
-        _, (new,) = anew(capsys, tmp_path, old, "--channel", "x", "--sensitivity-v", 0.05)
+        told, (new,) = anew(capsys, tmp_path, old, "--channel", "x", "--sensitivity-v", 0.05)
         (event,) = events_of(new)
+        assert event.message in told
         assert (event.kind, event.index, event.sample_index, event.lost_samples) == ("gap", 4, 200, 50)
         assert f"records 4 to 5 of run {old.info.run_id} are missing: damaged in the journal" in event.message
         assert event.t_utc_ns == pytest.approx(blocks_of(new)[4].t_utc_ns - 50_000_000, abs=10_000)

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from dtolbus.errors import DtolbusError, UsageError
-from dtolbus.records import RunInfo
-from dtolbus.runs import LOCK_FILE, RunFolder, list_runs
-from dtolbus.topics import stream_name
+from dtolbus.records import DaqEvent, RunInfo
+from dtolbus.runs import LOCK_FILE, RunFolder
+from dtolbus.topics import quote, stream_name
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
-from dtolbus_producer.journalfacts import journal_of
+from dtolbus_producer.journalfacts import each_run, journal_of
 from dtolbus_producer.locking import is_locked
-from dtolbus_producer.recalibration import Linear, changes, checked, configured, header, holds_codes, linearly
+from dtolbus_producer.recalibration import GAP, Linear, changes, checked, configured, header, holds_codes, linearly
 from dtolbus_producer.recalibration import recalibrated as records_of
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.runid import new_run_id
@@ -34,22 +34,27 @@ def recalibrate(
             raise UsageError(f"run {run_id} is still being recorded: recalibrate it when it is over")
         old = folder.info
         if not holds_codes(old):
-            what = "readings, which were converted when they were polled" if old.kind == "readings" else "floats"
-            raise UsageError(f"run {run_id} holds {what}: there are no codes to calibrate anew")
+            what = "readings, which were converted when they were polled: there are no codes to calibrate anew"
+            raise UsageError(f"run {run_id} holds {what}")
         new = _header(old, names, wanted)
+        gaps: list[str] = []
         if not dry_run:
             recover_device(journal, old.device)
-            _write(journal, folder, new)
+            gaps = _write(journal, folder, new)
         head = folder.status().head
     told = "would be written anew" if dry_run else f"is also there as run {new.run_id}"
     lines = [f"run {run_id} ({stream_name(old.device, old.task)}, {head} records) {told}"]
-    return [*lines, *_told(changes(old.channels, new.channels))]
+    return [*lines, *_told(changes(old.channels, new.channels)), *gaps]
 
 
 def _found(journal: Path, run_id: str) -> RunFolder:
-    for folder in list_runs(journal):
+    runs, unreadable = each_run(journal, lambda folder: folder)
+    for folder in runs:
         if folder.info.run_id == run_id:
             return folder
+    for path, cause in unreadable:
+        if path.name == quote(run_id):
+            raise UsageError(f"run {run_id} cannot be read: {cause}")
     raise UsageError(f"the journal {journal} holds no run {run_id!r}; `dtolbus runs` lists them")
 
 
@@ -84,20 +89,24 @@ def _settings(old: RunInfo, names: tuple[str, ...], config: Config) -> Mapping[s
     return {name: known[name] for name in names or known}
 
 
-def _write(journal: Path, folder: RunFolder, new: RunInfo) -> None:
+def _write(journal: Path, folder: RunFolder, new: RunInfo) -> list[str]:
+    """Write the new run; return what of the old one is missing in it, a line each."""
     file = folder.refresh()
     if file.state == "running":
         raise DtolbusError(f"run {folder.info.run_id} was left open and cannot be ended: the log says why")
-    writer = RunWriter(journal, new)
+    writer, gaps = RunWriter(journal, new), []
     try:
         for record in records_of(folder.records(0, folder.head()), folder.info, new):
             writer.append(record)
+            if isinstance(record, DaqEvent) and record.kind == GAP:
+                gaps.append(f"  {record.message}")
     except BaseException as error:
         writer.close("interrupted")
         if isinstance(error, OSError):
             raise DtolbusError(f"run {folder.info.run_id} cannot be read: {error}") from error
         raise
     writer.close(file.state, file.clock)
+    return gaps
 
 
 def _told(changed: Mapping[str, Mapping[str, list[Any]]]) -> list[str]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 
 from dtolbus.channels import Channel, status_of_codes
 from dtolbus.errors import UsageError
@@ -69,9 +68,15 @@ def configured(channel: Channel, config: ChannelConfig, channels: Iterable[Chann
 
 
 def checked(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
-    """Return the channels. Raises UsageError where a thermocouple's cold junction is none of them in °C."""
+    """Return the channels.
+
+    Raises UsageError where one's scale or offset cannot be, or a thermocouple's cold junction is none of them in °C.
+    """
     by_name = {channel.name: channel for channel in channels}
     for channel in channels:
+        if not (channel.scale and math.isfinite(channel.scale) and math.isfinite(channel.offset)):
+            why = f"code × {channel.scale} + {channel.offset} gives no values: give another sensitivity or scale"
+            raise UsageError(f"channel {channel.name!r}: {why}")
         junction = None if channel.cold_junction is None else by_name.get(channel.cold_junction)
         if channel.cold_junction is None:
             continue
@@ -169,11 +174,11 @@ def _gap_event(
 
 
 def _of_known_range(channel: Channel, instead: str) -> Channel:
-    if channel.range is None or channel.resolution_bits is None or channel.encoding == "float":
+    if channel.range is None or channel.resolution_bits is None:
         raise UsageError(f"channel {channel.name!r}: the run does not say the volts of its codes: give {instead}")
     return channel
 
 
 def holds_codes(run: RunInfo) -> bool:
-    """Return whether the run's journal has what a calibration can be applied to again."""
-    return run.kind == "blocks" and np.dtype(run.dtype).kind in "iu"
+    """Return whether the run's journal has what a calibration can be applied to again: codes, or a board's volts."""
+    return run.kind == "blocks"

@@ -68,7 +68,9 @@ def measuring(channel: ChannelConfig, taken: Channel) -> Channel:
 
 
 def linear(taken: Channel, sensitivity_v: float) -> tuple[float, float]:
-    """Return scale and offset of an input of known range; `sensitivity_v` is the volts for one unit."""
+    """Return scale and offset of an input of known range, or of volts; `sensitivity_v` is the volts for one unit."""
+    if taken.encoding == "float":
+        return 1.0 / sensitivity_v, 0.0
     assert taken.range is not None
     assert taken.resolution_bits is not None
     lowest_v, highest_v = taken.range

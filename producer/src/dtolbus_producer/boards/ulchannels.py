@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from dtolbus.records import Channel
-from dtolbus_producer.boards.calibration import Scaling, check_unit, voltage_channel
+from dtolbus_producer.boards.calibration import Scaling, check_unit, measuring, voltage_channel
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError, check_rate
 
 DEFAULT_RATE_HZ = 1000.0
@@ -117,8 +117,7 @@ def channel_of(entry: Entry, facts: Facts, *, gives_codes: bool) -> Channel:
     channel = voltage_channel(entry.channel, scaling, 1.0)
     if gives_codes:
         return channel
-    per_unit = entry.channel.sensitivity_v or 1.0
-    return msgspec.structs.replace(channel, scale=1.0 / per_unit, offset=0.0, encoding="float")
+    return measuring(entry.channel, msgspec.structs.replace(channel, encoding="float"))
 
 
 def _check_clock(task: TaskConfig, facts: Facts) -> None:
