@@ -26,6 +26,7 @@ class Inbox:
         self._max_bytes = max_bytes
         self._items: deque[Item] = deque()
         self._bytes = 0
+        self._is_complete = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -59,9 +60,10 @@ class Inbox:
         """About how many bytes of records wait to be taken."""
         return self._bytes
 
-    def is_empty(self) -> bool:
-        """Return whether nothing waits to be taken."""
-        return not self._items
+    def is_over(self) -> bool:
+        """Return whether every run is over and all that came of them was taken."""
+        with self._lock:
+            return self._is_complete and not self._items
 
     def close(self) -> None:
         """Stop receiving and close the client, once what is acknowledged so far is on its way."""
@@ -73,20 +75,22 @@ class Inbox:
             while not self._stop.is_set():
                 has_room = self._bytes < self._max_bytes
                 items = self._client.receive(_POLL_S) if has_room else self._client.pass_over(_POLL_S)
-                if items:
-                    self._put(items)
+                self._put(items, is_complete=self._client.welcomed and self._client.sequencer.complete())
         except BaseException as error:  # the loop must learn of whatever ended the thread
             self._failure = error
             self._loop.call_soon_threadsafe(self._arrived.set)
         finally:
             self._client.close()
 
-    def _put(self, items: list[Item]) -> None:
+    def _put(self, items: list[Item], *, is_complete: bool) -> None:
+        """Hand over the items, and with them, never before, that they are the last."""
         with self._lock:
+            self._is_complete = is_complete
             self._items.extend(items)
             self._bytes += sum(map(_size_of, items))
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._arrived.set)
+        if items:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._arrived.set)
 
 
 def _size_of(item: Item) -> int:

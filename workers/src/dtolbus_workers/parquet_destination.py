@@ -9,6 +9,7 @@ from dtolbus.errors import DtolSinkError, DtolSinkWriteError
 from dtolbus.records import RunInfo
 from dtolbus_workers import extras
 from dtolbus_workers.destination import OneThread, Positions, RunBatch, Stored
+from dtolbus_workers.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class ParquetDestination:
         self._path = Path(folder)
         self._folder: Any = None
         self._thread: OneThread | None = None
+        self._presence = Presence()
         self.destination_id = ""
 
     async def open(self) -> Positions:
@@ -44,8 +46,10 @@ class ParquetDestination:
         return positions
 
     def _open(self) -> Positions:
-        folder = _engine("parquet_folder").ParquetFolder(self._path)
+        engine = _engine("parquet_folder")
+        folder = engine.ParquetFolder(self._path)
         positions: Positions = folder.open()
+        self._presence = Presence(self._path / engine.IDENTITY)
         self._folder, self.destination_id = folder, folder.destination_id
         return positions
 
@@ -53,16 +57,22 @@ class ParquetDestination:
         """Store the batch as one part.
 
         Raises:
-            DtolSinkError: the batch does not continue the run's position, or the destination is not open.
+            DtolSinkError: the batch does not continue the run's position, the destination is not open, or not there any
+                more.
             RecordRefusedError: a record at fault.
             DtolSinkWriteError: the disk is full, or fails; nothing is stored.
         """
         if self._thread is None:
             raise DtolSinkError(f"{self._path} is not open: call open() before commit()")
         try:
-            await self._thread.run(self._folder.commit, batch)
+            await self._thread.run(self._commit, batch)
         except OSError as error:
             raise DtolSinkWriteError(f"{self._path} cannot be written: {error}") from error
+
+    def _commit(self, batch: RunBatch) -> None:
+        self._presence.check()
+        self._folder.commit(batch)
+        self._presence.check()  # it is told only of a part that lies where it is looked for
 
     async def finalize(self, run: RunInfo) -> None:
         """Do nothing: each part is complete."""

@@ -115,7 +115,7 @@ class ParquetFolder:
         """Publish the batch as the run's next part, durably.
 
         Raises:
-            DtolSinkError: the batch does not continue the run.
+            DtolSinkError: the batch does not continue the run, or the run's parts are not there any more.
             RecordRefusedError: a record at fault.
             OSError: the disk is full, or fails; nothing is stored.
         """
@@ -135,6 +135,11 @@ class ParquetFolder:
         folder = run_folder(self._folder, batch.run)
         if not run.position.next:
             files.make_folder(folder)
+        elif not folder.exists():
+            raise DtolSinkError(
+                f"{folder} was removed while its worker had it open; nothing of this batch counts as stored: start the "
+                f"worker again, it stores the run anew"
+            )
         self._publish(data, folder / f"part-{batch.from_index:012d}.parquet")
         self._runs[batch.run.run_id] = _Run(position, columns)
 

@@ -27,6 +27,7 @@ from dtolbus_workers.destination import (
     RunBatch,
     Stored,
 )
+from dtolbus_workers.presence import Presence
 from dtolbus_workers.schema import ColumnNames, quoted, reading_names, reading_row
 from dtolbus_workers.sqlite_file import insert, transaction, unstorable
 from dtolbus_workers.sqlite_samples import insert_samples
@@ -62,6 +63,7 @@ class SqliteDestination:
         self._lock = FileLock(f"{self._path}.lock", timeout=0)
         self._thread: OneThread | None = None
         self._connection: sqlite3.Connection | None = None
+        self._presence = Presence()
 
     async def open(self) -> Positions:
         """Lock the file and return its positions.
@@ -83,8 +85,8 @@ class SqliteDestination:
     async def commit(self, batch: RunBatch) -> None:
         """Store the batch and the position after it in one transaction.
 
-        Raises DtolSinkError for a batch that does not continue the stored position, DtolSinkWriteError when the outside
-        failed, RecordRefusedError for a reading that SQLite cannot hold.
+        Raises DtolSinkError for a batch that does not continue the stored position, or where the file is not there any
+        more, DtolSinkWriteError when the outside failed, RecordRefusedError for a reading that SQLite cannot hold.
         """
         await self._opened().run(self._commit, batch)
 
@@ -134,6 +136,7 @@ class SqliteDestination:
             self._make_tables(self._connection)
         except DtolSinkWriteError as error:
             raise CannotStartError(f"{self._path} cannot be written ({error}); make room, or free it") from error
+        self._presence = Presence(self._path, self._path.with_name(f"{self._path.name}-wal"))
         (self.destination_id,) = self._connection.execute(
             "SELECT value FROM dtolbus WHERE key = 'destination_id'"
         ).fetchone()
@@ -151,6 +154,8 @@ class SqliteDestination:
         connection, self._connection = self._connection, None
         try:
             if connection is not None:
+                if not self._presence.has(self._path):
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # else what is there now would take it over
                 connection.close()
         except sqlite3.OperationalError as error:  # what is committed stands in the log beside the file
             log.warning("close failed", extra={"path": str(self._path), "error": str(error)})
@@ -159,6 +164,7 @@ class SqliteDestination:
 
     def _checkpoint(self) -> None:
         assert self._connection is not None
+        self._presence.check()
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.OperationalError as error:  # the log beside the file has it all; the next commit tries again
@@ -169,6 +175,7 @@ class SqliteDestination:
         refuse_unstorable(batch)
         with transaction(self._connection, self._path):
             _Commit(self._connection, batch, self._path).store(self._blocks)
+        self._presence.check()
 
 
 class _Commit:

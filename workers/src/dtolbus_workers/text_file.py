@@ -49,6 +49,14 @@ def cut_back(path: Path, length: int) -> None:
             os.close(fd)
 
 
+def holds(path: Path, length: int) -> bool:
+    """Return whether the file is there, with `length` bytes or more."""
+    try:
+        return path.stat().st_size >= length
+    except FileNotFoundError:
+        return False
+
+
 def lines(path: Path, length: int | None = None) -> Iterator[bytes]:
     """Yield the lines of the file's first `length` bytes, each with its line feed; a torn last one has none."""
     fd = files.open_read(path)

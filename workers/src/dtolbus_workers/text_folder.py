@@ -15,6 +15,7 @@ from dtolbus.records import RunInfo
 from dtolbus.topics import quote
 from dtolbus_workers import text_file
 from dtolbus_workers.destination import Position, Positions, RunBatch
+from dtolbus_workers.presence import Presence
 from dtolbus_workers.text_format import TextFormat
 from dtolbus_workers.text_run import POSITION, RunFiles, TextBlocks, addition, file_name
 
@@ -42,6 +43,7 @@ class TextFolder:
         self._folder = folder
         self._text = text
         self._lock = FileLock(folder / _LOCK, timeout=0)
+        self._presence = Presence()
         self._runs: dict[str, RunFiles] = {}
         self._unsure: set[str] = set()
         """Runs whose last commit failed when its sidecar may have been in place already."""
@@ -57,6 +59,7 @@ class TextFolder:
             files.make_folder(self._folder)
             self._lock.acquire()
             self.destination_id = self._identity().destination_id
+            self._presence = Presence(self._folder / _IDENTITY)
             self._runs = {state.run.run_id: self._restored(path, state) for path, state in self._sidecars()}
             self._remove_uncounted()
             files.sync_folders(self._folder, 2)  # sidecars of a process that was killed count from here on
@@ -81,6 +84,7 @@ class TextFolder:
                 f"{self._folder}: the batch of run {run.run_id} starts at {batch.from_index}, but the stored position "
                 f"is {before.next}; nothing was stored"
             )
+        self._check_there(before)
         added = addition(batch, before, self._text, blocks)
         place = stream_folder(self._folder, run)
         sidecar = place / file_name(run, POSITION)
@@ -97,7 +101,19 @@ class TextFolder:
             self._unsure.discard(run.run_id)
         except OSError as error:
             raise DtolSinkWriteError(f"{place}: nothing of this batch counts as stored: {error}") from error
+        self._check_there(after)
         self._runs[run.run_id] = after
+
+    def _check_there(self, state: RunFiles) -> None:
+        """Raise DtolSinkError where the folder, or rows of the run that count, are not there any more."""
+        self._presence.check()
+        place = stream_folder(self._folder, state.run)
+        for name, length in state.files.items():
+            if not text_file.holds(place / name, length):
+                raise DtolSinkError(
+                    f"{place / name} was removed or cut while its worker had it open; nothing of this batch counts as "
+                    f"stored: start the worker again, it says what to do, or stores the run anew"
+                )
 
     def _take_back(self, sidecar: Path, before: RunFiles) -> None:
         """Take back a sidecar whose commit failed: it must not count rows that are about to be cut off."""

@@ -90,9 +90,7 @@ class _Worker:
         return since_ns is None or run.started_utc_ns >= since_ns or run.run_id in self._positions
 
     def _finished(self) -> bool:
-        if not (self._config.until_end and self._client.welcomed and self._client.sequencer.complete()):
-            return False
-        return self._inbox.is_empty() and self._batcher.is_empty()
+        return self._config.until_end and self._inbox.is_over() and self._batcher.is_empty()
 
     async def _commit(self, due: list[Due]) -> None:
         for batch, over in due:
