@@ -20,6 +20,7 @@ from tests.workers.postgres import query
 from dtolbus.records import DaqBlock, DaqReading, Record, RunInfo
 from dtolbus.runs import RunFolder
 from dtolbus_producer.journal import RunWriter
+from dtolbus_workers import text_folder
 from dtolbus_workers.certificate import Line, compare
 from dtolbus_workers.destination import RecordRefusedError
 from dtolbus_workers.parquet_destination import ParquetDestination
@@ -520,6 +521,33 @@ def test_text_files_deleted_or_added(
     place = shutil.copytree(template, tmp_path / "added")
     (place / names[0]).with_name(f"{READINGS.run_id}.gaps.jsonl").write_bytes(b"{}\n")
     assert_seen(judged_text(kind, place, journal, READINGS, "samples"), "has 3 bytes, none of them count")
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_commit_under_way_is_not_held_against_a_run_that_is_recorded(
+    kind: str, tmp_path: Path, journal: dict[str, RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, records = READINGS, _journaled()[READINGS.run_id][:4]
+    write_sidecar, lines = text_folder._write_sidecar, []  # between the rows and what counts them
+
+    def verified_first(path: Path, state: Any) -> None:
+        held = TEXTS[kind].stored(str(tmp_path), {}, run)
+        if held is not None:
+            lines.append(Line(kind, "stream", run.run_id, "running", 4))
+            compare(lines[-1], journal[run.run_id].records(0, 4), held, kind, blocks_mode="samples", run=run)
+        write_sidecar(path, state)
+
+    async def go() -> None:
+        destination = TEXTS[kind](tmp_path, blocks="samples")
+        await destination.open()
+        for index, record in enumerate(records):
+            await destination.commit(make_batch(run, index, [record]))
+        await destination.close()
+
+    monkeypatch.setattr(text_folder, "_write_sidecar", verified_first)
+    asyncio.run(go())
+    assert [line.remarks for line in lines] == [[], [], []]
+    assert [(line.stored, line.behind) for line in lines] == [(1, 3), (2, 2), (3, 1)]
 
 
 TEXT_BYTES: list[tuple[RunInfo, str, bytes, bytes, str]] = [

@@ -161,7 +161,7 @@ class _Comparison:
             line.behind = max(0, line.expected - stored.position.next)
         line.missing = max(0, line.expected - line.behind - line.stored - self._explained())
         self._check_position()
-        for text in stored.remarks:
+        for text in (*stored.remarks, *(() if line.state == "running" else stored.surplus)):
             line.remark(text)
 
     def _gap(self, gap: Gap) -> None:

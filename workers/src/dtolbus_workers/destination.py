@@ -192,6 +192,8 @@ class Stored:
     """The id kept in the destination; None where it cannot be told."""
     remarks: list[str] = field(default_factory=list)
     """What is wrong with the destination itself; complete once the iterators are drawn."""
+    surplus: list[str] = field(default_factory=list)
+    """What lies behind all that counts: of a commit under way, where the run is still recorded."""
 
 
 class OneThread:

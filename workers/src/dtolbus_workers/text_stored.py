@@ -1,6 +1,7 @@
 """What a folder of text files holds of a run, read back for `verify` without locking anything."""
 
 import base64
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def read_run(folder: Path, text: TextFormat, run: RunInfo) -> Stored | None:
         checksums="exact" if run.kind == "readings" or reader.has_samples() else "summary",
         destination_id=identity_of(folder),
         remarks=remarks,
+        surplus=reader.surplus,
     )
 
 
@@ -55,26 +57,35 @@ class _Reader:
         self.state = state
         self._place = place
         self._text = text
-        self.remarks = [*self._lengths(), *self._uncounted()]
+        sizes = dict(self._sizes())
+        self.remarks = [*self._lacking(sizes)]
+        self.surplus = [*self._uncounted(sizes)]
 
-    def _lengths(self) -> Iterator[str]:
-        """Yield what is wrong with the lengths of the files."""
-        for name, length in self.state.files.items():
-            try:
-                size = (self._place / name).stat().st_size
-            except OSError:
-                yield f"{name} is not there, {length} bytes of it count"
-                continue
-            if size != length:
-                yield f"{name} has {size} bytes, {length} of them count"
-
-    def _uncounted(self) -> Iterator[str]:
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        """Yield the run's files, but the sidecar, and how long they are."""
         for path in sorted(self._place.glob(f"{file_name(self.state.run, '*')}")):
-            if path.name not in self.state.files and path.name != file_name(self.state.run, POSITION):
-                yield f"{path.name} has {path.stat().st_size} bytes, none of them count"
+            with contextlib.suppress(FileNotFoundError):
+                if path.name != file_name(self.state.run, POSITION):
+                    yield path.name, path.stat().st_size
+
+    def _lacking(self, sizes: Mapping[str, int]) -> Iterator[str]:
+        """Yield what counts and is not there."""
+        for name, length in self.state.files.items():
+            if name not in sizes:
+                yield f"{name} is not there, {length} bytes of it count"
+            elif sizes[name] < length:
+                yield f"{name} has {sizes[name]} bytes, {length} of them count"
         for name in self.state.data:
             if name not in self.state.files:
                 yield f"{name} is named as data, none of it counts"
+
+    def _uncounted(self, sizes: Mapping[str, int]) -> Iterator[str]:
+        """Yield what is there and does not count."""
+        for name, size in sizes.items():
+            if name not in self.state.files:
+                yield f"{name} has {size} bytes, none of them count"
+            elif size > self.state.files[name]:
+                yield f"{name} has {size} bytes, {self.state.files[name]} of them count"
 
     def gaps(self) -> Iterator[Gap]:
         """Yield the gaps."""
