@@ -86,7 +86,7 @@ def _tiled(arrays: Sequence[NDArray[Any]], shapes: Sequence[tuple[int, int]], dt
     return out
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _text(texts: tuple[str | None, ...], counts: tuple[int, ...]) -> Any:
     """Return a dictionary array of each text so many times; kept, for batches differ in few of them."""
     words = list(dict.fromkeys(text for text in texts if text is not None))

@@ -100,7 +100,7 @@ class GrowingFile:
         number = int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
         metadata = self._metadata(state, uuid.uuid4().hex)
         options = parquet_parts.writer_options(table.schema, self._compression, self._use_dictionary)
-        data = parquet_parts.encoded(table, metadata, options, self._rows_a_group)
+        data = parquet_parts.encoded(table.schema, [table], metadata, options, self._rows_a_group)
         parquet_parts.publish(data, self._part(number))
 
     def publish(self) -> None:

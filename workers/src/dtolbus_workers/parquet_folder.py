@@ -2,7 +2,8 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from dtolbus import files, topics
 from dtolbus.errors import CannotStartError, DtolSinkError
-from dtolbus.records import RunInfo
+from dtolbus.records import DaqBlock, RunInfo
 from dtolbus_workers import parquet_parts
 from dtolbus_workers.arrow import SAMPLE_SCHEMA, readings_table, samples_table
 from dtolbus_workers.cells import ColumnKey, assign_columns, cell_kind, put_aside_frames, wanted_columns
@@ -22,6 +23,9 @@ from dtolbus_workers.parquet_footer import FORMAT, EmptyBlock, PartFooter, PutAs
 IDENTITY = "_dtolbus.json"
 """Readers of a folder skip names that begin with `_`, as this one, or `.`."""
 LOCK = ".dtolbus.lock"
+
+_ROWS = 1 << 20
+"""About how many rows of samples are in memory at once, by a worker and by who reads the part: a row group."""
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -127,11 +131,11 @@ class ParquetFolder:
             )
         if batch.to_index == batch.from_index:
             return
-        table, columns = _table(batch, run.columns)
+        schema, tables, columns = _tables(batch, run.columns)
         position = Position(batch.to_index, run.position.backfilled + batch.backfilled)
         footer = _footer(batch, position, columns)
-        options = parquet_parts.writer_options(table.schema, "zstd", use_dictionary=True)
-        data = parquet_parts.encoded(table, footer_keys(footer, self.destination_id), options)
+        options = parquet_parts.writer_options(schema, "zstd", use_dictionary=True)
+        data = parquet_parts.encoded(schema, tables, footer_keys(footer, self.destination_id), options)
         folder = run_folder(self._folder, batch.run)
         if not run.position.next:
             files.make_folder(folder)
@@ -151,24 +155,33 @@ class ParquetFolder:
         self._unsure.discard(final)
 
 
-def _table(batch: RunBatch, known: dict[ColumnKey, str]) -> tuple[Any, dict[ColumnKey, str]]:
-    """Return the batch's rows and the run's columns after it."""
+def _tables(batch: RunBatch, known: dict[ColumnKey, str]) -> tuple[Any, Iterable[Any], dict[ColumnKey, str]]:
+    """Return the schema of the batch's rows, the rows, and the run's columns after it."""
     if batch.run.kind == "blocks":
-        blocks = [block for block in batch.blocks if block.samples_per_channel]
-        try:
-            return (samples_table(blocks) if blocks else SAMPLE_SCHEMA.empty_table()), known
-        except (ValueError, OverflowError, pa.ArrowException):
-            _refuse_first(blocks, lambda block: samples_table([block]))
-            raise
+        return SAMPLE_SCHEMA, _sample_tables([block for block in batch.blocks if block.samples_per_channel]), known
     readings = batch.readings
     _refuse_first(readings, lambda reading: [cell_kind(value) for value in reading.values.values()])
     wanted = wanted_columns(batch.run, readings)
     columns = known | assign_columns(known, wanted)
     try:
-        return readings_table(readings, columns), columns
+        table = readings_table(readings, columns)
     except (ValueError, OverflowError, pa.ArrowException):
         _refuse_first(readings, lambda reading: readings_table([reading], columns))
         raise
+    return table.schema, [table], columns
+
+
+def _sample_tables(blocks: list[DaqBlock]) -> Iterator[Any]:
+    """Yield the blocks' samples, whole blocks at a time: a row takes many times the bytes of its code."""
+    ends = list(accumulate(len(block.channels) * block.samples_per_channel for block in blocks))
+    for _, group in groupby(zip(blocks, ends, strict=True), key=lambda block_end: (block_end[1] - 1) // _ROWS):
+        piece = [block for block, _ in group]
+        try:
+            table = samples_table(piece)
+        except (ValueError, OverflowError, pa.ArrowException):
+            _refuse_first(piece, lambda block: samples_table([block]))
+            raise
+        yield table
 
 
 def _refuse_first(records: Iterable[Any], check: Any) -> None:

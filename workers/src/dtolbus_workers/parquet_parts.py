@@ -5,7 +5,7 @@ Imports pyarrow: only what writes Parquet imports this.
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,22 @@ def writer_options(schema: Any, compression: str | None, use_dictionary: bool) -
 
 
 def encoded(
-    table: Any, metadata: Mapping[str, str], options: Mapping[str, Any], rows_a_group: int | None = None
+    schema: Any,
+    tables: Iterable[Any],
+    metadata: Mapping[str, str],
+    options: Mapping[str, Any],
+    rows_a_group: int | None = None,
 ) -> Any:
-    """Return a whole Parquet file as a buffer; `metadata` becomes its footer's keys."""
+    """Return a whole Parquet file of the tables as a buffer; `metadata` becomes its footer's keys.
+
+    Each table is drawn when the one before it is encoded; it is a row group, or several of `rows_a_group`.
+    """
     out = pa.BufferOutputStream()
-    schema = table.schema.with_metadata(dict(metadata))
+    schema = schema.with_metadata(dict(metadata))
     with pq.ParquetWriter(out, schema, **options) as writer:
-        if len(table):
-            writer.write_table(table.cast(schema), row_group_size=rows_a_group or len(table))
+        for table in tables:
+            if len(table):
+                writer.write_table(table.cast(schema), row_group_size=rows_a_group or len(table))
     return out.getvalue()
 
 

@@ -26,6 +26,7 @@ from dtolbus_workers.destination import (
 )
 from dtolbus_workers.parquet_folder import IDENTITY, parts_of, read_identity, read_part, run_folder
 from dtolbus_workers.parquet_footer import EmptyBlock, PartFooter
+from dtolbus_workers.parquet_parts import row_groups
 from dtolbus_workers.stored_blocks import ROW_TEXTS, guarded, header_remarks, sampled
 
 _NUMBERS = ("block_index", "sample_index", "t_mono_ns", "t_utc", "value")
@@ -99,8 +100,8 @@ def _blocks(
 
 
 def _blocks_of_part(path: Path, footer: PartFooter, remarks: list[str]) -> Iterator[StoredBlock]:
-    table = pq.read_table(path, partitioning=None)
-    for block in sampled(_runs(table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA))):
+    tables = (table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA) for table in row_groups([path]))
+    for block in sampled(run for table in tables for run in _runs(table)):
         if not footer.from_index <= block.block_index < footer.to_index:
             remarks.append(f"{path.name} holds block {block.block_index}, outside of its range")
         yield block
@@ -138,10 +139,10 @@ def _runs(table: Any) -> Iterator[SampleRun]:
         )
 
 
-def _coded(column: Any) -> tuple[NDArray[np.int64], list[str | None]]:
+def _coded(column: Any) -> tuple[NDArray[np.int32], list[str | None]]:
     """Return a column of dictionary texts as places in a list of texts; null is its last."""
     array = column.unify_dictionaries().combine_chunks()
-    codes: NDArray[np.int64] = array.indices.cast(pa.int64()).fill_null(-1).to_numpy()
+    codes: NDArray[np.int32] = array.indices.fill_null(-1).to_numpy()
     return codes, [*array.dictionary.to_pylist(), None]
 
 
