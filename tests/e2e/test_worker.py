@@ -10,14 +10,16 @@ import pytest
 from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, block_run, reading, reading_run
 
-from dtolbus.client import Endpoints
+from dtolbus.client import Client, Endpoints
 from dtolbus.errors import DtolSinkWriteError
 from dtolbus.records import RunInfo
 from dtolbus.registrations import read_registrations
+from dtolbus.sequencer import Item
 from dtolbus_producer.journal import RunWriter
 from dtolbus_workers import worker
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.destination import Destination, Positions, RecordRefusedError, RunBatch
+from dtolbus_workers.inbox import Inbox
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.verify import verify
 from dtolbus_workers.worker import WorkerConfig, run_worker
@@ -90,6 +92,60 @@ def test_until_end_everything_is_stored_acknowledged_and_finalized(journal: Path
         RUN.run_id: 300,
         READINGS.run_id: 20,
     }
+
+
+class Watched(Inbox):
+    """Tells how often nothing was there to take, and that it is closed."""
+
+    def __init__(self, client: Client) -> None:
+        self.turns = threading.Semaphore(0)
+        self.is_closed = False
+        assert isinstance(client, HeldUp)
+        client.inbox = self
+        super().__init__(client)
+
+    async def take(self, timeout_s: float, max_bytes: int = 16 << 20) -> list[Item]:
+        items = await super().take(timeout_s, max_bytes)
+        if not items:
+            self.turns.release()
+        return items
+
+    def close(self) -> None:
+        self.is_closed = True
+        for _ in range(3):
+            self.turns.release()
+        super().close()
+
+
+class HeldUp(Client):
+    """Has received the last records, and is held up before it hands them over, until the loop had three turns."""
+
+    inbox: Watched
+    ended_before: bool | None = None
+
+    def receive(self, timeout_s: float) -> list[Item]:
+        items = super().receive(timeout_s)
+        if items and self.welcomed and self.sequencer.complete():
+            while self.inbox.turns.acquire(blocking=False):
+                pass
+            for _ in range(3):
+                assert self.inbox.turns.acquire(timeout=30)
+            HeldUp.ended_before = self.inbox.is_closed
+        return items
+
+
+def test_the_end_of_the_runs_comes_behind_their_last_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "Inbox", Watched)
+    monkeypatch.setattr(worker, "Client", HeldUp)
+    monkeypatch.setattr(HeldUp, "ended_before", None)
+    writer = RunWriter(tmp_path / "journal", RUN)
+    writer.append(block(RUN, 0))
+    writer.close()
+    destination = Memory()
+    with RunningGateway(tmp_path) as gateway:
+        work(destination, config(gateway))
+    assert HeldUp.ended_before is False, "the worker ended while the last records were on their way to it"
+    assert (destination.position(RUN), destination.finalized) == (1, [RUN.run_id])
 
 
 def test_a_failure_of_the_outside_is_tried_again_and_nothing_is_stored_twice(
