@@ -42,3 +42,16 @@ def test_the_embedded_server_that_dies_is_started_again(tmp_path: Path) -> None:
         assert_complete(up, up.end())
     assert up.errors == ""
     assert not lock.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGSTOP")
+def test_a_sink_that_is_long_in_opening_does_not_keep_the_boards_from_recording(tmp_path: Path) -> None:
+    with Up(tmp_path / "data", "--sinks", "sqlite,csv") as up:
+        sink = up.wait_for_pids("sink-sqlite")["sink-sqlite"]
+        os.kill(sink, signal.SIGSTOP)
+        assert up.error_line() == "sqlite is still opening what it has; it stores later what comes meanwhile\n"
+        up.wait_for_positions(4, ("csv",))
+        os.kill(sink, signal.SIGCONT)
+        up.wait_for_positions(4, ("sqlite",))
+        up.process.send_signal(signal.SIGINT)
+        assert_complete(up, up.end())

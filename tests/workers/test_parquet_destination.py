@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import duckdb
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -13,6 +14,7 @@ import pytest
 from dtolbus import files, topics
 from dtolbus.errors import CannotStartError, DtolSinkWriteError
 from dtolbus.records import DaqReading, RunInfo
+from dtolbus_workers import parquet_folder, parquet_parts
 from dtolbus_workers.columns import SAMPLE_COLUMNS
 from dtolbus_workers.destination import Position, RecordRefusedError, RunBatch, Stored
 from dtolbus_workers.parquet_destination import ParquetDestination, stored
@@ -144,9 +146,56 @@ def test_an_unfinished_file_goes_and_a_missing_part_is_told(tmp_path: Path) -> N
     with pytest.raises(CannotStartError, match=r"part-000000000004.parquet begins at record 4.*end at 2"):
         commit(tmp_path)
     (tmp_path / ".away").rename(part(tmp_path, run, 2))
-    part(tmp_path, run, 2).write_bytes(b"PAR1PAR1")
+    part(tmp_path, run, 4).write_bytes(b"PAR1PAR1")
     with pytest.raises(CannotStartError, match="cannot be read"):
         commit(tmp_path)
+
+
+def test_a_missing_first_part_is_told_and_of_a_missing_last_one_it_goes_on_before_it(tmp_path: Path) -> None:
+    run = make_run()
+    commit(tmp_path, make_batch(run, 0, 2), make_batch(run, 2, 2), make_batch(run, 4, 1))
+    part(tmp_path, run, 0).rename(tmp_path / ".away")
+    with pytest.raises(CannotStartError, match=r"part-000000000002.parquet begins at record 2.*end at 0"):
+        commit(tmp_path)
+    (tmp_path / ".away").rename(part(tmp_path, run, 0))
+    part(tmp_path, run, 4).unlink()
+    commit(tmp_path, make_batch(run, 4, 1))
+    back = stored(tmp_path, run)
+    assert back is not None
+    assert [block.block_index for block in back.blocks] == [0, 1, 2, 3, 4]
+
+
+def test_opening_reads_the_last_part_of_each_run_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [make_run(number=number) for number in (1, 2)]
+    commit(tmp_path, *(make_batch(run, index, 1) for run in runs for index in range(5)))
+    read = []
+    real = parquet_parts.footer
+
+    def noted(path: Path) -> dict[str, str]:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(parquet_parts, "footer", noted)
+    commit(tmp_path, make_batch(runs[0], 5, 1))
+    assert sorted(read) == [part(tmp_path, run, 4) for run in runs]
+
+
+def test_parts_from_before_they_were_counted_are_read_through_once_more_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    with monkeypatch.context() as patched:
+        real = parquet_folder._footer
+        patched.setattr(parquet_folder, "_footer", lambda *args: msgspec.structs.replace(real(*args), parts=0))
+        commit(tmp_path, make_batch(run, 0, 2), make_batch(run, 2, 2), make_batch(run, 4, 1))
+    part(tmp_path, run, 2).rename(tmp_path / ".away")
+    with pytest.raises(CannotStartError, match=r"begins at record 4.*end at 2"):
+        commit(tmp_path)
+    (tmp_path / ".away").rename(part(tmp_path, run, 2))
+    commit(tmp_path, make_batch(run, 5, 1))
+    back = stored(tmp_path, run)
+    assert back is not None
+    assert [block.block_index for block in back.blocks] == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("content", ["notes.txt", "_dtolbus.json"])

@@ -42,7 +42,8 @@ LOCK_FILE = ".up.lock"
 PIDS_FILE = "pids.json"
 _TURN_S = 0.1
 _GATEWAY_S = 20.0
-_SINKS_S = 60.0
+_SINKS_S = 10.0
+"""How long the boards wait for the sinks to open what they have."""
 _OVERTIME_S = 15.0
 """How much longer than asked an acquisition may take before it is told to stop."""
 _END_S = 20.0
@@ -128,7 +129,7 @@ class Session:
         self._start([parts.gateway, *parts.sinks.values()])
         self._await("starting the gateway", lambda: gateway_answers(self._gateway_config), _GATEWAY_S, stop)
         parts.gateway.is_settled = True
-        self._await("starting the sinks", self._sinks_are_there, _SINKS_S, stop)
+        self._await_sinks(stop)
         if stop.is_set():
             return
         self._display = make_display()
@@ -258,6 +259,19 @@ class Session:
             self._turn(phase)
             if time.monotonic() > end:
                 raise CannotStartError(f"{phase}: nothing for {timeout_s:.0f} s; see {self._parts.logs}")
+            stop.wait(_TURN_S / 2)
+
+    def _await_sinks(self, stop: threading.Event) -> None:
+        """Wait for the sinks to open; those that take long do not keep the boards waiting: the journal keeps all."""
+        end = time.monotonic() + _SINKS_S
+        while not stop.is_set() and not self._sinks_are_there():
+            self._turn("starting the sinks")
+            if time.monotonic() > end:
+                for name, child in self._parts.sinks.items():
+                    if not child.is_settled:
+                        child.is_settled = True  # when it ends it is started again; the recording goes on
+                        say(f"{name} is still opening what it has; it stores later what comes meanwhile", err=True)
+                return
             stop.wait(_TURN_S / 2)
 
     def _sinks_are_there(self) -> bool:

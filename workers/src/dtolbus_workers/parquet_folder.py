@@ -39,6 +39,10 @@ class _Run(NamedTuple):
 
     position: Position
     columns: dict[ColumnKey, str]
+    parts: int
+
+
+_NOTHING = _Run(Position(0, 0), {}, 0)
 
 
 class ParquetFolder:
@@ -52,7 +56,7 @@ class ParquetFolder:
         self.destination_id = ""
 
     def open(self) -> dict[str, Position]:
-        """Lock the folder, remove unfinished files, and return the runs' positions.
+        """Lock the folder, remove unfinished files, and return the runs' positions. It reads one part of each run.
 
         Raises:
             CannotStartError: another worker has it, it holds something else, or a run's parts have a hole.
@@ -100,20 +104,16 @@ class ParquetFolder:
         """Return where the run stands, after its unfinished files are gone."""
         for temp in folder.glob(".*.tmp"):
             temp.unlink()
-        found = _Run(Position(0, 0), {})
-        for path in parts_of(folder):
-            footer = read_part(path)
-            if footer.from_index != found.position.next:
-                raise CannotStartError(
-                    f"{path} begins at record {footer.from_index}, but the parts before it end at "
-                    f"{found.position.next}: put the missing part back, or move {folder} away to fetch the run again"
-                )
-            columns = {
-                ColumnKey(footer.run.device, footer.run.task, channel, kind): column
-                for channel, kind, column in footer.columns
-            }
-            found = _Run(Position(footer.to_index, footer.backfilled), columns)
-        return found
+        paths = parts_of(folder)
+        if not paths:
+            return _NOTHING
+        last = read_part(paths[-1])
+        if last.parts != len(paths):
+            _check_joined(paths)
+        columns = {
+            ColumnKey(last.run.device, last.run.task, channel, kind): column for channel, kind, column in last.columns
+        }
+        return _Run(Position(last.to_index, last.backfilled), columns, len(paths))
 
     def commit(self, batch: RunBatch) -> None:
         """Publish the batch as the run's next part, durably.
@@ -123,7 +123,7 @@ class ParquetFolder:
             RecordRefusedError: a record at fault.
             OSError: the disk is full, or fails; nothing is stored.
         """
-        run = self._runs.get(batch.run.run_id, _Run(Position(0, 0), {}))
+        run = self._runs.get(batch.run.run_id, _NOTHING)
         if batch.from_index != run.position.next:
             raise DtolSinkError(
                 f"{self._folder}: run {batch.run.run_id} is at {run.position.next}, a batch from {batch.from_index} "
@@ -133,7 +133,7 @@ class ParquetFolder:
             return
         schema, tables, columns = _tables(batch, run.columns)
         position = Position(batch.to_index, run.position.backfilled + batch.backfilled)
-        footer = _footer(batch, position, columns)
+        footer = _footer(batch, position, columns, run.parts + 1)
         options = parquet_parts.writer_options(schema, "zstd", use_dictionary=True)
         data = parquet_parts.encoded(schema, tables, footer_keys(footer, self.destination_id), options)
         folder = run_folder(self._folder, batch.run)
@@ -145,7 +145,7 @@ class ParquetFolder:
                 f"worker again, it stores the run anew"
             )
         self._publish(data, folder / f"part-{batch.from_index:012d}.parquet")
-        self._runs[batch.run.run_id] = _Run(position, columns)
+        self._runs[batch.run.run_id] = _Run(position, columns, footer.parts)
 
     def _publish(self, data: Any, final: Path) -> None:
         if final in self._unsure:
@@ -193,7 +193,7 @@ def _refuse_first(records: Iterable[Any], check: Any) -> None:
             raise RecordRefusedError(record.index, str(error)) from error
 
 
-def _footer(batch: RunBatch, position: Position, columns: dict[ColumnKey, str]) -> PartFooter:
+def _footer(batch: RunBatch, position: Position, columns: dict[ColumnKey, str], parts: int) -> PartFooter:
     return PartFooter(
         run=batch.run,
         from_index=batch.from_index,
@@ -212,6 +212,7 @@ def _footer(batch: RunBatch, position: Position, columns: dict[ColumnKey, str]) 
             if not block.samples_per_channel
         ),
         columns=tuple((key.channel, key.kind, column) for key, column in columns.items()),
+        parts=parts,
     )
 
 
@@ -223,6 +224,19 @@ def run_folder(folder: Path, run: RunInfo) -> Path:
 def parts_of(folder: Path) -> list[Path]:
     """Return the run's parts in order."""
     return sorted(folder.glob("part-*.parquet"))
+
+
+def _check_joined(paths: list[Path]) -> None:
+    """Raise CannotStartError where a run's parts do not follow each other."""
+    end = 0
+    for path in paths:
+        footer = read_part(path)
+        if footer.from_index != end:
+            raise CannotStartError(
+                f"{path} begins at record {footer.from_index}, but the parts before it end at {end}: put the missing "
+                f"part back, or move {path.parent} away to fetch the run again"
+            )
+        end = footer.to_index
 
 
 def read_identity(folder: Path) -> _Identity:

@@ -44,6 +44,8 @@ class PartFooter(msgspec.Struct, frozen=True):
     empty_blocks: tuple[EmptyBlock, ...] = ()
     columns: tuple[tuple[str, CellKind, str], ...] = ()
     """Of readings: channel, kind and column, of this part and those before it."""
+    parts: int = 0
+    """So many parts has the run with this one; 0 in parts from before that was counted."""
 
 
 def footer_keys(footer: PartFooter, destination_id: str) -> dict[str, str]:
