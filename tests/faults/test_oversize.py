@@ -211,11 +211,14 @@ def test_of_an_old_journal_only_what_is_too_large_is_a_gap(
     write(tmp_path, texts, [record for record in LARGE_READINGS if record.index != 5][:2])
     other, unheard = block_run("0190a5f4-0000-7000-8000-000000000001"), large_run(MAX_HEADER_BYTES + 1)
     write(tmp_path, unheard, [block(unheard, 0)])
+    beyond = msgspec.structs.replace(block_run("0190a5f4-0000-7000-8000-000000000002"), meta={"serial": 10**26})
+    write(tmp_path, beyond, [block(beyond, 0)])
     write(tmp_path, other, [block(other, index) for index in range(3)])
     with caplog.at_level(logging.WARNING):
         store(tmp_path, "sqlite")
-    left_out = [record for record in caplog.records if "larger than a message" in str(getattr(record, "cause", ""))]
-    assert [Path(record.run).name for record in left_out] == [unheard.run_id]  # type: ignore[attr-defined]
+    left_out = [record for record in caplog.records if "cannot hold its header" in str(getattr(record, "cause", ""))]
+    names = [Path(record.run).name for record in left_out]  # type: ignore[attr-defined]
+    assert sorted(names) == sorted([unheard.run_id, beyond.run_id])
     certificate = verify(tmp_path)
     found = {line.run_id: line for line in certificate.lines}
     assert not certificate.complete

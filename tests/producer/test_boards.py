@@ -177,6 +177,18 @@ def test_a_stopped_run_holds_what_the_board_had_delivered(tmp_path, monkeypatch)
     assert run.status().state == "ended"
 
 
+def test_a_begun_block_is_there_when_a_simulated_run_is_stopped(tmp_path):
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    task = {"name": "t", "rate_hz": 1000.0, "block_s": 30.0, "channels": ["x"]}
+    (run,) = acquire_all(config_of(task), tmp_path, stop)
+    (block,) = blocks_of(run)
+    assert 500 <= block.samples_per_channel < 30_000
+    np.testing.assert_array_equal(
+        block.raw_codes[0], simulated_codes(0, 0, 0, block.samples_per_channel, rate_hz=1000.0)
+    )
+
+
 def test_a_triggered_run_has_the_times_of_its_trigger(tmp_path, monkeypatch):
     """Sample 0 is where the trigger was, not where the task was armed."""
     armed_ns = []

@@ -107,11 +107,6 @@ def test_a_whole_config_is_read_and_goes_to_another_process_unchanged(tmp_path):
         ("catchup_port = 7002", "catchup_mb_s = 0", "gateway.catchup_mb_s: 0: give a number of at least 0.1"),
         ("sync_ms = 0", "sync_ms = -3", "journal.sync_ms: -3"),
         ('dsn = "postgresql://localhost/lab"', "", "sink[0].dsn: a postgres sink needs one"),
-        (
-            "duration_s = 1.5",
-            "duration_s = 1.5\nsamples = 3",
-            "device[0].task[0].duration_s: 1.5 beside samples = 3: give samples or duration_s",
-        ),
         ('data = "somewhere"', "data = ", "not a TOML file: line 2: 'data =': invalid value"),
     ],
 )

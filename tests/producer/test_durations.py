@@ -7,6 +7,7 @@ from tests.e2e.commands import run
 
 from dtolbus.errors import UsageError
 from dtolbus.runs import list_runs
+from dtolbus_producer.config import config_from, with_duration
 from dtolbus_producer.plan import UpOptions, resolve
 from dtolbus_producer.tasks import TaskConfig
 
@@ -49,6 +50,20 @@ def test_a_clocked_task_asks_for_no_sample_that_comes_after_its_time(
     rate_hz: float, duration_s: float, asked: int
 ) -> None:
     assert TaskConfig("t", rate_hz=rate_hz, duration_s=duration_s).samples_asked(rate_hz) == asked
+
+
+def test_a_task_of_so_many_samples_and_a_time_ends_with_what_comes_first() -> None:
+    task = TaskConfig("t", rate_hz=1000.0, samples=500, duration_s=2.0)
+    assert task.samples_asked(1000.0) == 500
+    assert task.samples_asked(100.0) == 200
+    config = config_from({"device": [{"name": "d", "task": [{"name": "t", "samples": 100_000, "channels": ["x"]}]}]})
+    (device,) = with_duration(config, 3.0).devices
+    assert device.tasks[0].samples_asked(1000.0) == 3000
+
+
+def test_a_block_is_no_longer_than_the_run() -> None:
+    assert TaskConfig("t", block_s=30.0, duration_s=3.0).samples_in_block(10.0) == 30
+    assert TaskConfig("t", block_samples=500, samples=20).samples_in_block(10.0) == 20
 
 
 def test_a_board_that_gave_nothing_is_named_and_the_exit_code_says_so(tmp_path: Path) -> None:

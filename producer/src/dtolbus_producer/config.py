@@ -9,7 +9,7 @@ import msgspec
 
 from dtolbus.errors import UsageError
 from dtolbus_producer.boards import board_class
-from dtolbus_producer.configkeys import key_problem
+from dtolbus_producer.configkeys import key_problem, number_problem
 from dtolbus_producer.conversions import check_conversion
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
@@ -20,6 +20,9 @@ from dtolbus_producer.tomlreading import read_toml
 _HIGHEST_PORT = 65_535
 _LEAST_MB_S = 0.1
 _SIM_THROUGHPUT_HZ = 50_000
+_CLOCKED_HZ, _POLLED_HZ = (1e-6, 1e9), (1e-6, 1e4)
+_SAMPLES, _DURATION_S = (1, 10**15), (1e-9, 1e10)
+"""What can be meant; an acquisition without an end has neither."""
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +94,9 @@ def checked(config: Config, source: str = "config") -> Config:
     config = msgspec.structs.replace(
         config, sinks=tuple(msgspec.structs.replace(sink, name=sink.name or sink.kind) for sink in config.sinks)
     )
+    problem = number_problem(msgspec.to_builtins(config))
+    if problem is not None:
+        raise UsageError(f"{source}: {problem}")
     try:
         _check_numbers(config)
         if not config.devices:
@@ -147,8 +153,6 @@ def with_duration(config: Config, duration_s: float) -> Config:
     """Return the configuration with every task ending by itself after `duration_s`, or sooner where it did."""
 
     def ends(task: TaskConfig) -> TaskConfig:
-        if task.samples is not None:
-            return task
         return msgspec.structs.replace(task, duration_s=min(duration_s, task.duration_s or math.inf))
 
     devices = tuple(
@@ -247,24 +251,25 @@ def _check_device(key: str, device: DeviceConfig, source: str) -> None:
 
 def _check_task(key: str, task: TaskConfig) -> None:
     _check_unique(f"{key}.channels", (channel.name for channel in task.channel_configs))
+    _check_inputs(f"{key}.channels", task)
     for place, channel in enumerate(task.channel_configs):
         check_conversion(f"{key}.channels[{place}]", channel)
-    for name, value in (
-        ("rate_hz", task.rate_hz),
-        ("block_samples", task.block_samples),
-        ("block_s", task.block_s),
-        ("samples", task.samples),
-        ("duration_s", task.duration_s),
+    for name, value, bounds in (
+        ("rate_hz", task.rate_hz, _POLLED_HZ if task.kind == "readings" else _CLOCKED_HZ),
+        ("block_samples", task.block_samples, None),
+        ("block_s", task.block_s, None),
+        ("samples", task.samples, _SAMPLES),
+        ("duration_s", task.duration_s, _DURATION_S),
     ):
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise WrongKeyError(f"{key}.{name}", f"{value:g}: give a number above 0")
+        if value is not None and bounds is not None and not bounds[0] <= value <= bounds[1]:
+            why = f"{value:g}: give {bounds[0]:g} to {bounds[1]:g}, or leave it out"
+            raise WrongKeyError(f"{key}.{name}", why)
     if task.block_samples is not None and task.block_s is not None:
         both = f"{task.block_s:g} beside block_samples = {task.block_samples}: give block_samples or block_s, not both"
         raise WrongKeyError(f"{key}.block_s", both)
     task.check_block(key, task.rate_hz or 1.0)
-    if task.samples is not None and task.duration_s is not None:
-        both = f"{task.duration_s:g} beside samples = {task.samples}: give samples or duration_s, not both"
-        raise WrongKeyError(f"{key}.duration_s", both)
     for name, value in (("block_samples", task.block_samples), ("block_s", task.block_s)):
         if task.kind == "readings" and value is not None:
             why = f"{value:g}: the task {task.name!r} is polled, and has no blocks: leave it out"
@@ -273,6 +278,17 @@ def _check_task(key: str, task: TaskConfig) -> None:
         raise WrongKeyError(
             f"{key}.on_error", f"{task.on_error!r}: the task {task.name!r} is clocked, and is not polled: leave it out"
         )
+
+
+def _check_inputs(key: str, task: TaskConfig) -> None:
+    """Raise WrongKeyError where a channel that names no input would come on that of another one."""
+    owners: dict[int | None, tuple[str, bool]] = {}
+    for place, (given, channel) in enumerate(zip(task.channels, task.channel_configs, strict=True)):
+        is_named = not isinstance(given, str) and given.physical is not None
+        name, was_named = owners.setdefault(channel.physical, (channel.name, is_named))
+        if name != channel.name and not (is_named and was_named):
+            why = f"{channel.physical} is the input of {name!r} too: give each channel its own number"
+            raise WrongKeyError(f"{key}[{place}].physical", why)
 
 
 def _wrong(where: str, message: str) -> NoReturn:

@@ -1,9 +1,10 @@
 """What is wrong with plain data that should be a Struct: the key, its value, what is allowed. Pure."""
 
 import difflib
+import math
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -42,6 +43,20 @@ def key_problem(raw: object, expected: type[msgspec.Struct]) -> str | None:
         message = _allowed(message, _hint_at(expected, path), path.rpartition(".")[2])
         return f"{path} = {value!r}: {message}" if path and value is not None else f"{path or 'file'}: {message}"
     return None
+
+
+def number_problem(plain: object, path: str = "") -> str | None:
+    """Return the first number that no message can carry, as `path = value: what is allowed`, or None."""
+    if isinstance(plain, float) and not math.isfinite(plain):
+        return f"{path} = {plain}: give a finite number"
+    if isinstance(plain, int) and not -(2**63) <= plain < 2**64:
+        return f"{path} = {plain:.6g}: give a whole number of at most 64 bits, or a text in quotes"
+    inner: Iterable[tuple[str, object]] = ()
+    if isinstance(plain, Mapping):
+        inner = ((f"{path}.{key}" if path else str(key), value) for key, value in plain.items())
+    elif isinstance(plain, list | tuple):
+        inner = ((f"{path}[{place}]", value) for place, value in enumerate(plain))
+    return next(filter(None, (number_problem(value, at) for at, value in inner)), None)
 
 
 def _allowed(message: str, hint: Any, key: str) -> str:

@@ -9,6 +9,7 @@ from dtolbus_producer.tasks import ChannelConfig, WrongKeyError
 
 CELSIUS = "°C"
 _STRAIN_UNITS = {"m/m": 1.0, "mm/m": 1e3, "µm/m": 1e6, "µε": 1e6}
+_COLDEST, _HOTTEST = -100, 200
 _KEYS = ("thermocouple", "rtd", "bridge", "polynomial", "table")
 
 
@@ -48,6 +49,9 @@ def check_conversion(key: str, channel: ChannelConfig) -> None:
     given = [name for name in _KEYS if getattr(channel, name) is not None]
     if channel.cold_junction is not None and channel.thermocouple is None:
         raise WrongKeyError(f"{key}.cold_junction", f"{channel.cold_junction!r}: only beside thermocouple")
+    if isinstance(channel.cold_junction, int | float) and not _COLDEST <= channel.cold_junction <= _HOTTEST:
+        why = f"{channel.cold_junction:g} {CELSIUS}: a cold junction has {_COLDEST} to {_HOTTEST} {CELSIUS}, not kelvin"
+        raise WrongKeyError(f"{key}.cold_junction", why)
     if not given:
         return
     if len(given) > 1:

@@ -136,7 +136,7 @@ class JournalTail:
 
     def _begun(self, folder: RunFolder, now: float) -> _Known:
         if not can_be_announced(folder.info):
-            raise WireError("its header is larger than a message: no sink can have it, the journal keeps it")
+            raise WireError("a message cannot hold its header, by its size or a number in it: no sink can have the run")
         status = folder.status()
         if status.state != "running":
             # one that came while this tails is recent, whatever the wall clock did

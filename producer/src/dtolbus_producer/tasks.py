@@ -1,6 +1,7 @@
 """What a device and its tasks are asked to do: the part of the configuration that boards read."""
 
 import math
+import sys
 from typing import Any, Literal
 
 import msgspec
@@ -88,14 +89,12 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def samples_asked(self, rate_hz: float) -> int | None:
         """Return after how many samples (polls) the task ends at the rate the board gives; None: never by itself."""
-        if self.samples is not None:
-            return self.samples
         if self.duration_s is None:
-            return None
+            return self.samples
         samples = self.duration_s * rate_hz
         # a clocked sample is there at its period's end, and must not come after the time; a poll comes at its start
         whole = round(samples) if self.kind == "readings" else math.floor(samples + _ROUNDING)
-        return max(1, whole)
+        return max(1, whole if self.samples is None else min(whole, self.samples))
 
     @property
     def is_too_short(self) -> bool:
@@ -105,7 +104,10 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return self.duration_s * self.rate_hz < 1 - _ROUNDING
 
     def samples_in_block(self, rate_hz: float) -> int:
-        """Return how many samples of a channel make a block at the rate the board gives."""
+        """Return how many samples of a channel make a block at the rate the board gives: no more than are asked."""
+        return min(self._whole_block(rate_hz), self.samples_asked(rate_hz) or sys.maxsize)
+
+    def _whole_block(self, rate_hz: float) -> int:
         if self.block_samples is not None:
             return self.block_samples
         if self.block_s is not None:
@@ -115,7 +117,7 @@ class TaskConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
     def check_block(self, key: str, rate_hz: float) -> None:
         """Raise WrongKeyError where a block is larger than a message may be; `key` is the task's path."""
-        samples, channels = self.samples_in_block(rate_hz), max(1, len(self.channels))
+        samples, channels = self._whole_block(rate_hz), max(1, len(self.channels))
         most = MAX_BLOCK_BYTES // (_VALUE_BYTES * channels)
         if samples > most:
             name = "block_s" if self.block_samples is None else "block_samples"

@@ -17,7 +17,10 @@ def fits(frames: list[Frame]) -> bool:
 
 def can_be_announced(run: RunInfo) -> bool:
     """Return whether the run's header fits into a message: of one that does not, no receiver can hear."""
-    return fits(encode(Welcome((RunStatus(run, "interrupted", 2**63, 2**63),), 2**31, 1.0)))
+    try:
+        return fits(encode(Welcome((RunStatus(run, "interrupted", 2**63, 2**63),), 2**31, 1.0)))
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError):
+        return False
 
 
 def check_run(run: RunInfo) -> None:

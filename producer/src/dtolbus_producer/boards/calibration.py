@@ -1,6 +1,5 @@
 """From the code of an analogue input to volts, and on to what its sensor measures. Pure."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -14,6 +13,9 @@ from dtolbus_producer.tasks import ChannelConfig, WrongKeyError
 
 THERMOCOUPLE_V = 0.08
 """What every thermocouple stays below (type E at 1000 °C: 76 mV), V."""
+
+
+_LEAST_V, _MOST_V = 1e-15, 1e15
 
 
 class Scaling(NamedTuple):
@@ -102,5 +104,12 @@ def check_unit(key: str, channel: ChannelConfig) -> None:
         )
     if channel.unit not in (None, "V") and channel.sensitivity_v is None and conversion_key(channel) is None:
         raise WrongKeyError(f"{key}.unit", f"{channel.unit!r} from volts: give sensitivity_v, the volts for one unit")
-    if channel.sensitivity_v is not None and not (channel.sensitivity_v and math.isfinite(channel.sensitivity_v)):
-        raise WrongKeyError(f"{key}.sensitivity_v", f"{channel.sensitivity_v}: give the volts for one unit, not 0")
+    if channel.unit == "":
+        raise WrongKeyError(f"{key}.unit", "'' is no unit: name it, or leave the key out for volts")
+    if channel.sensitivity_v is None:
+        return
+    if channel.unit is None:
+        raise WrongKeyError(f"{key}.unit", "it is missing: say what sensitivity_v is the volts of")
+    if not _LEAST_V <= abs(channel.sensitivity_v) <= _MOST_V:
+        why = f"{channel.sensitivity_v}: give the volts for one unit, {_LEAST_V:g} to {_MOST_V:g}, not 0"
+        raise WrongKeyError(f"{key}.sensitivity_v", why)

@@ -159,6 +159,7 @@ class SimBlocks:
         self._buffers = 0
         self._due_ns = 0
         self._is_stopped = False
+        self._stopped_ns = 0
         self._ready: np.ndarray[tuple[int, ...], np.dtype[np.uint16]] | None = None
         self._overrun_at = None if options.overrun_at_s is None else round(options.overrun_at_s * rate_hz)
 
@@ -167,13 +168,15 @@ class SimBlocks:
         self.started_mono_ns = time.perf_counter_ns()
 
     def stop(self) -> None:
-        """Stop the clock: whatever is not due yet never comes."""
+        """Stop the clock: what of the next buffer is full by then still comes, if it is no journal that paces it."""
+        if not self._is_stopped and self.started_mono_ns and not self.plan.can_wait:
+            self._stopped_ns = time.perf_counter_ns()
         self._is_stopped = True
 
     def read(self, timeout_s: float) -> Buffer | Fault | End | None:
         """Return the next buffer once its callback is due."""
         if self._is_stopped:
-            return End.END
+            return self._rest()
         asked_ns = time.perf_counter_ns()
         if self._ready is None:
             fault = self._fault()
@@ -190,6 +193,17 @@ class SimBlocks:
         self._next += self.plan.block_samples
         self._buffers += 1
         return Buffer(codes, asked_ns, now_ns)
+
+    def _rest(self) -> Buffer | End:
+        """Return what was begun when the clock stopped, once."""
+        if not self._stopped_ns:
+            return End.END
+        samples = math.floor((self._stopped_ns - self.started_mono_ns) / self.true_period_ns) - self._next
+        codes, self._ready, self._stopped_ns = self._ready, None, 0
+        if codes is None or samples <= 0:
+            return End.END
+        now_ns = time.perf_counter_ns()
+        return Buffer(codes[:, :samples], now_ns, now_ns)
 
     def _prepare(self) -> None:
         """Fill the next buffer, and set when its callback comes: when it is full, or later, in order."""
