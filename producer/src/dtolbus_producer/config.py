@@ -94,9 +94,6 @@ def checked(config: Config, source: str = "config") -> Config:
     config = msgspec.structs.replace(
         config, sinks=tuple(msgspec.structs.replace(sink, name=sink.name or sink.kind) for sink in config.sinks)
     )
-    problem = number_problem(msgspec.to_builtins(config))
-    if problem is not None:
-        raise UsageError(f"{source}: {problem}")
     try:
         _check_numbers(config)
         if not config.devices:
@@ -108,6 +105,9 @@ def checked(config: Config, source: str = "config") -> Config:
         raise UsageError(f"{source}: {error}") from error
     for place, device in enumerate(config.devices):
         _check_device(f"device[{place}]", device, source)
+    problem = number_problem(msgspec.to_builtins(config))
+    if problem is not None:
+        raise UsageError(f"{source}: {problem}")
     return config
 
 
