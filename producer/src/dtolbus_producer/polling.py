@@ -5,9 +5,11 @@ import math
 import threading
 import time
 
+from dtolbus.errors import BoardError
 from dtolbus.records import DaqReading, ErrorInfo, Record, utc_from_ns
 from dtolbus.runs import RunClock
 from dtolbus_producer.boards import End, Fault, PolledSource, Readout, TaskPlan
+from dtolbus_producer.boards.delivered import readout_problem
 from dtolbus_producer.taskrun import Outcome, RunRequest, end_of, halted, intake_of, run_info
 from dtolbus_producer.wallclock import WallClock
 
@@ -78,6 +80,9 @@ class _PolledRun:
     def _poll(self, source: PolledSource, slot: int) -> Readout | Fault | End | ErrorInfo:
         try:
             found = source.poll(slot)
+            problem = readout_problem(found, source.plan)
+            if problem is not None:
+                raise BoardError(f"{source.plan.board}: the board gave {problem}")
         except Exception as error:  # whatever a board raises is this reading's error, and the next poll is due
             if not self._is_failing:
                 log.warning("poll failed", extra={"run": self._info.run_id, "slot": slot, "error": repr(error)})
@@ -89,7 +94,7 @@ class _PolledRun:
     def _take(self, found: Readout | ErrorInfo, slot: int, requested_ns: int, received_ns: int) -> None:
         info, offset_ns = self._info, self._offset_ns
         midpoint_ns = (requested_ns + received_ns) // 2
-        readout = Readout({}) if isinstance(found, ErrorInfo) else found
+        readout = Readout({}) if isinstance(found, ErrorInfo) else _without_faulty(found)
 
         def make(index: int) -> Record:
             return DaqReading(
@@ -120,3 +125,12 @@ class _PolledRun:
             message = f"the polls {slot + 1} to {following} were missed: the board took too long"
             self.intake.event("overrun", message, slot + 1, missed)
         return following
+
+
+def _without_faulty(readout: Readout) -> Readout:
+    """Return what a poll gave, without the values that the board says are none: NaN, and None for a text."""
+    values = {
+        name: (None if isinstance(value, str) else math.nan) if readout.sensor_status.get(name) else value
+        for name, value in readout.values.items()
+    }
+    return Readout(values, readout.sensor_status)

@@ -15,6 +15,7 @@ from dtolbus.errors import BoardError
 from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind, block_of_run, utc_from_ns
 from dtolbus.runs import RunClock
 from dtolbus_producer.boards import BlockSource, Buffer, End, Fault, TaskPlan
+from dtolbus_producer.boards.delivered import checked
 from dtolbus_producer.clockfit import ClockFit, Stamp
 from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
@@ -237,6 +238,6 @@ class _ClockedRun:
 
 def _read(source: BlockSource) -> Buffer | Fault | End | None:
     try:
-        return source.read(_READ_TIMEOUT_S)
+        return checked(source.read(_READ_TIMEOUT_S), source.plan)
     except BoardError as error:
         return Fault("sdk_error", str(error), fatal=True)

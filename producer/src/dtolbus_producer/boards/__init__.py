@@ -58,7 +58,7 @@ class Fault(NamedTuple):
 class Readout(NamedTuple):
     """What one poll gave."""
 
-    values: dict[str, float]
+    values: dict[str, float | int | str | None]
     """By channel; NaN where the sensor gave none."""
     sensor_status: Mapping[str, int] = {}  # a NamedTuple's default, never written
 

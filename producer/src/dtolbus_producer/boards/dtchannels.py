@@ -171,6 +171,9 @@ def _entry(key: str, channel: ChannelConfig, facts: Facts) -> Entry:
     if channel.gain is not None:
         return Entry(channel, channel.gain)
     wanted_v = channel.range or (THERMOCOUPLE_V if channel.thermocouple else facts.full_scale_v)
+    if wanted_v < facts.full_scale_v and not facts.gains:
+        what = f"±{wanted_v:g} V of ±{facts.full_scale_v:g} V"
+        raise WrongKeyError(f"{key}.gain", f"it is missing: {what} need one, and the driver does not tell its gains")
     return Entry(channel, gain_for(wanted_v, facts.full_scale_v, facts.gains))
 
 

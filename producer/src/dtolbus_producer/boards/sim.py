@@ -268,8 +268,10 @@ class SimReadings:
         if not self._inputs:
             return {}, {}
         codes = sensor_codes(self._seed, self._inputs, slot, 1, rate_hz=self.plan.rate_hz, is_open=self._open)
-        values, status = readout(self._inputs, codes[:, 0].tolist())
-        return dict(values), dict(status)
+        found = readout(self._inputs, codes[:, 0].tolist())
+        return {name: value for name, value in found.values.items() if isinstance(value, float)}, dict(
+            found.sensor_status
+        )
 
 
 def _options(device: DeviceConfig) -> SimOptions:

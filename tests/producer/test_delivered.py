@@ -1,0 +1,85 @@
+"""A board that gives what its plan does not say: told with the board's name, and never stored as something else."""
+
+import math
+
+import numpy as np
+import pytest
+from tests.producer.acquired import acquire_all, blocks_of, config_of, events_of, readings_of
+
+from dtolbus.errors import BoardError
+from dtolbus.runs import list_runs
+from dtolbus_producer.boards import Buffer, Fault, Readout
+from dtolbus_producer.boards.sim import SimBlocks, SimReadings
+
+CLOCKED = {"name": "t", "rate_hz": 1000.0, "samples": 300, "block_samples": 100, "channels": ["x", "y"]}
+POLLED = {"name": "t", "kind": "readings", "rate_hz": 100.0, "samples": 2, "channels": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "says"),
+    [
+        (lambda b: b._replace(codes=b.codes.astype("float64")), "codes of type float64, where the plan says uint16"),
+        (lambda b: b._replace(codes=b.codes.astype(">u2")), "codes of type >u2, where the plan says uint16"),
+        (lambda b: b._replace(codes=b.codes.T), r"codes of shape (100, 2), where the plan has 2 channels"),
+        (lambda b: b._replace(codes=b.codes[0]), r"codes of shape (100,), where the plan has 2 channels"),
+        (lambda b: b._replace(codes=b.codes.tolist()), "list for codes"),
+        (lambda b: b._replace(arrived_mono_ns=1.5), "1.5 for arrived_mono_ns, which is a whole number"),
+        (lambda b: b._replace(sensor_status={"z": np.zeros(100, int)}), "a status of the channel 'z'"),
+        (lambda b: b._replace(sensor_status={"x": np.zeros(99, int)}), "no array of 100 whole numbers"),
+        (lambda b: b._replace(sensor_status={"x": [0] * 100}), "no array of 100 whole numbers"),
+        (lambda b: b.codes, "a ndarray, which is neither values, nor a fault, nor its end"),
+        (lambda b: Fault("overrun", "lost", -50), "a fault with -50 lost samples (overrun: lost)"),
+    ],
+)
+def test_what_the_plan_does_not_say_ends_the_run_and_is_told(tmp_path, monkeypatch, spoilt, says):
+    real, count = SimBlocks.read, iter(range(10**9))
+
+    def read(self, timeout_s):
+        found = real(self, timeout_s)
+        return spoilt(found) if isinstance(found, Buffer) and next(count) == 1 else found
+
+    monkeypatch.setattr(SimBlocks, "read", read)
+    first, second = acquire_all(config_of(CLOCKED), tmp_path)
+    assert [block.samples_per_channel for block in blocks_of(first)] == [100]
+    assert first.status().state == "interrupted"
+    (event,) = events_of(first)
+    assert event.kind == "sdk_error"
+    assert event.message.startswith("DT9806 (simulated): the board gave ")
+    assert says in event.message
+    assert sum(block.samples_per_channel for block in blocks_of(second)) == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (None, "the board gave nothing"),
+        (1.5, "a float, which is neither values"),
+        (Readout({"x": 1.0}), "the channels 'x', where the plan has 'x', 'y'"),
+        (Readout({"x": 1.0, "y": 2.0, "z": 3.0}), "the channels 'x', 'y', 'z', where the plan has 'x', 'y'"),
+        (Readout({"x": 1.0, "y": [2.0]}), "[2.0] for 'y', which is neither a number nor a text"),
+        (Readout({"x": 1.0, "y": 2.0}, {"z": 1}), "a status of the channel 'z'"),
+    ],
+)
+def test_a_poll_that_gives_something_else_is_a_failed_one(tmp_path, monkeypatch, given, says):
+    monkeypatch.setattr(SimReadings, "poll", lambda self, slot: given)
+    (run,) = acquire_all(config_of(POLLED), tmp_path)
+    for reading in readings_of(run):
+        assert says in reading.error.message
+        assert reading.values == {}
+
+
+def test_a_polled_value_of_which_the_board_tells_a_status_is_none(tmp_path, monkeypatch):
+    given = Readout({"x": 5.0, "y": 7}, {"x": 1, "y": 0})
+    monkeypatch.setattr(SimReadings, "poll", lambda self, slot: given)
+    (run,) = acquire_all(config_of(POLLED), tmp_path)
+    for reading in readings_of(run):
+        assert math.isnan(reading.values["x"])
+        assert reading.values["y"] == 7
+        assert dict(reading.sensor_status) == {"x": 1, "y": 0}
+
+
+def test_a_board_that_never_gives_what_it_plans_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(SimBlocks, "read", lambda self, timeout_s: "nonsense")
+    with pytest.raises(BoardError, match="the board gave a str, which is neither"):
+        acquire_all(config_of(CLOCKED, device={"reconnect_s": 0.3}), tmp_path)
+    assert all(events_of(run) for run in list_runs(tmp_path / "journal"))
