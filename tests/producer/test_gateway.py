@@ -484,6 +484,7 @@ class TestRegistrations:
             client.hello(**facts, topics=("block/",), options={"blocks": "both"})
             client.send(Ack("my sink/1", run.device, run.task, run.run_id, 3, 2))
             client.send(Ack("nobody", run.device, run.task, run.run_id, 3, 2))
+            assert client.next() == Refused("no sink 'nobody' is registered: say Hello", is_unregistered=True)
             eventually(lambda: any(sink.positions for sink in read_registrations(tmp_path)))
             client.hello(**facts, positions=(RunPosition("", "", run.run_id, 1),))
             client.send(Ack("my sink/1", run.device, run.task, run.run_id, 4, 3))
@@ -546,7 +547,6 @@ class TestRegistrations:
     def test_a_name_that_is_no_file_name(self, tmp_path: Path) -> None:
         (tmp_path / "journal").mkdir()
         with RunningGateway(tmp_path) as gateway, gateway.client() as client:
-            client.send(Ack("w", "", "", "", 5))
             client.hello(worker="../../escape")
             client.hello(worker="con")
         assert sorted(sink.name for sink in read_registrations(tmp_path)) == ["../../escape", "con"]

@@ -22,7 +22,7 @@ from dtolbus.manifest import DELETED, read_manifest
 from dtolbus.records import Gap, RunInfo
 from dtolbus.registrations import Registration, SinkPosition, encode_registration, read_registrations, registration_path
 from dtolbus.runs import RunFolder, list_runs, segment_name
-from dtolbus.wire import Ack, Heartbeat
+from dtolbus.wire import Ack, Heartbeat, Refused, RunPosition
 from dtolbus_producer import deletion, journalcli, listing, quota
 from dtolbus_producer.config import config_from
 from dtolbus_producer.deletion import LOCK_FILE
@@ -602,6 +602,11 @@ class TestListing:
             listing.forget_sink(tmp_path, "a")
             eventually(lambda: names() == ["b"])
             worker.send(Ack("a", "dt9806", "vibration", RUN.run_id, 5))
+            answer = worker.next()
+            assert isinstance(answer, Refused)
+            assert answer.is_unregistered
+            said = RunPosition("dt9806", "vibration", RUN.run_id, 5)
+            worker.hello(worker="a", destination_id="d", positions=(said,))
             eventually(lambda: names() == ["a", "b"])
             assert read_registrations(tmp_path)[0].positions[RUN.run_id].position == 5
             listing.forget_sink(tmp_path, "a")

@@ -8,12 +8,13 @@ from typing import Any, Literal, NoReturn
 import msgspec
 
 from dtolbus.errors import UsageError
+from dtolbus.topics import shortened
 from dtolbus_producer.boards import board_class
 from dtolbus_producer.configkeys import key_problem, number_problem
 from dtolbus_producer.conversions import check_conversion
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
-from dtolbus_producer.sinkplaces import check_name, shortened
+from dtolbus_producer.sinkplaces import check_name
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError
 from dtolbus_producer.tomlreading import read_toml
 

@@ -27,7 +27,6 @@ _REQUESTS = 64
 _WELCOME_RUNS = 200
 _WELCOMES = 256
 """Clients that are told the runs at the same time."""
-_LONGEST_NAME = 100
 _CAUSES = 256
 
 
@@ -66,6 +65,8 @@ class Gateway:
         self._welcomes: OrderedDict[bytes, Iterator[list[Frame]]] = OrderedDict()
         """What is left to tell of the runs, by client."""
         self._registry = Registry(data)
+        self._workers: dict[str, bytes] = {}
+        """Who said Hello last under each name."""
         self.malformed: Counter[tuple[str, str]] = Counter()
         """Messages that could not be read, by peer and cause."""
 
@@ -82,7 +83,9 @@ class Gateway:
             self._take(request)
         self._welcome()
         self._fetches.serve(self._sockets.send, time.monotonic())
-        self._registry.write_changed()
+        for worker in self._registry.write_changed():
+            if worker in self._workers:
+                self._send(self._workers[worker], self._unwritten(worker))
 
     def close(self) -> None:
         """Say how far each run is a last time, write the registrations, close everything."""
@@ -124,19 +127,7 @@ class Gateway:
         """Take a message and yield what to answer at once."""
         match message:
             case Hello():
-                if len(message.worker) > _LONGEST_NAME:
-                    yield encode(Refused(f"a worker's name has at most {_LONGEST_NAME} characters"))
-                    return
-                taken = self._registry.hello(message)
-                if taken is not None:
-                    yield encode(Refused(taken, is_final=True))
-                    return
-                if message.more:
-                    return
-                if client not in self._welcomes and len(self._welcomes) >= _WELCOMES:
-                    yield encode(Refused(f"{_WELCOMES} clients are being told the runs: ask again later"))
-                    return
-                self._welcomes[client] = welcomes(self._tail.statuses())
+                yield from self._hello(client, message)
             case Credit():
                 self._fetches.grant(client, message)
             case Fetch():
@@ -144,9 +135,31 @@ class Gateway:
                 if refusal is not None:
                     yield encode(refusal)
             case Ack():
-                self._registry.ack(message)
+                unknown = self._registry.ack(message)
+                if unknown is not None:
+                    yield encode(unknown)
             case _:
                 yield encode(Refused(f"a {type(message).__name__} is nothing that a gateway is asked"))
+
+    def _hello(self, client: bytes, hello: Hello) -> Iterator[list[Frame]]:
+        """Register a worker, or say why not; the last part of its Hello is answered by a Welcome."""
+        taken = self._registry.hello(hello)
+        if taken is not None:
+            yield encode(Refused(taken, is_final=True))
+            return
+        self._workers[hello.worker] = client
+        if self._registry.unwritten(hello.worker):
+            yield self._unwritten(hello.worker)
+        if hello.more:
+            return
+        if client not in self._welcomes and len(self._welcomes) >= _WELCOMES:
+            yield encode(Refused(f"{_WELCOMES} clients are being told the runs: ask again later"))
+            return
+        self._welcomes[client] = welcomes(self._tail.statuses())
+
+    def _unwritten(self, worker: str) -> list[Frame]:
+        why = self._registry.unwritten(worker)
+        return encode(Refused(f"the sink {worker!r}, and how far it is, cannot be registered now: {why}; tried again"))
 
     def _send(self, client: bytes, frames: list[Frame]) -> bool:
         try:

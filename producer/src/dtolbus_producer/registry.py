@@ -6,6 +6,7 @@ from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,10 +19,9 @@ from dtolbus.registrations import (
     encode_registration,
     read_registration,
     registration_path,
-    was_forgotten,
 )
-from dtolbus.topics import stream_name
-from dtolbus.wire import Ack, Hello
+from dtolbus.topics import name_fault, stream_name
+from dtolbus.wire import Ack, Hello, Refused
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,14 @@ def _where(sink: Registration | Hello) -> tuple[str, str | None]:
     return sink.place, sink.options.get("host")
 
 
+class _Change(NamedTuple):
+    """What is to be written."""
+
+    registration: Registration
+    is_new: bool
+    """Whether there was no file of it when it last spoke; else one that is gone was forgotten since."""
+
+
 class Registry:
     """Takes Hello and Ack; writes what changed on a thread of its own, so that a slow disk delays no publishing."""
 
@@ -89,80 +97,100 @@ class Registry:
         self._told: dict[str, set[str]] = {}
         """By worker whose Hello comes in parts: the runs named so far."""
         self._changed: set[str] = set()
+        self._new: set[str] = set()
+        """Those whose file was never there since their Hello."""
         self._written_at = 0.0
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="registry")
-        self._writing: Future[set[str]] | None = None
-        self._unwritten: set[str] = set()
-        """What could not be written the last time."""
+        self._writing: Future[dict[str, str]] | None = None
+        self._unwritten: dict[str, str] = {}
+        """What could not be written the last time, by name, and why."""
         files.make_folder(data / SINKS_FOLDER)
 
     def hello(self, hello: Hello) -> str | None:
-        """Register a worker; return why not, where its name is another destination's.
+        """Register a worker; return why not, where its name is another destination's, or cannot be a file's.
 
         A nameless one keeps no position and is not registered.
         """
         if not hello.worker:
             return None
-        known = self._known.get(hello.worker) or self._read(hello.worker)
+        fault = name_fault(hello.worker)
+        if fault:
+            return f"a worker's name: {fault}"
+        known = self._current(hello.worker)
         if known is not None and is_elsewhere(known, hello):
             return (
                 f"the sink {known.name!r} of this journal is {known.place}; give {hello.place} another --name, or say "
                 f"`dtolbus sinks forget {known.name}` first"
             )
+        if known is None:
+            self._new.add(hello.worker)
         told = self._told.pop(hello.worker, set())
         self._put(registered(known, hello, _now(), None if hello.more else told))
         if hello.more:
             self._told[hello.worker] = told.union(position.run_id for position in hello.positions)
         return None
 
-    def ack(self, ack: Ack) -> None:
-        """Note how far a worker is. One that never said Hello, to this gateway or one before it, is ignored."""
-        known = self._known.get(ack.worker) or self._read(ack.worker)
+    def ack(self, ack: Ack) -> Refused | None:
+        """Note how far a worker is; return what to answer one that never said Hello, or was forgotten since."""
+        known = None if name_fault(ack.worker) else self._current(ack.worker)
         if known is None:
-            return
+            return Refused(f"no sink {ack.worker!r} is registered: say Hello", is_unregistered=True)
         before = known.positions.get(ack.run_id)
         summarised = 0 if before is None else before.summarised
         position = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled, summarised)
         positions = {**known.positions, ack.run_id: position}
         self._put(msgspec.structs.replace(known, positions=positions, seen_utc=_now()))
+        return None
 
-    def write_changed(self) -> None:
-        """Have what changed, or could not be written, written, at most every 0.2 s; returns at once."""
+    def unwritten(self, name: str) -> str:
+        """Return why the registration of that name could not be written the last time; empty where it could."""
+        return self._unwritten.get(name, "")
+
+    def write_changed(self) -> list[str]:
+        """Have what changed, or could not be written, written, at most every 0.2 s; returns at once.
+
+        Returns the names of those that could not be written, when it begins.
+        """
         now = time.monotonic()
         if now - self._written_at < WRITE_EVERY_S:
-            return
+            return []
+        news: list[str] = []
         if self._writing is not None:
             if not self._writing.done():
-                return
-            self._unwritten, self._writing = self._writing.result(), None
-            self._changed |= self._unwritten
+                return []
+            failed, self._writing = self._writing.result(), None
+            news = [name for name in failed if name not in self._unwritten]
+            self._unwritten = failed
+            self._changed |= failed.keys()
         if self._changed:
             self._written_at = now
             self._writing = self._writer.submit(self._write, self._take_changed())
+        return news
 
     def close(self) -> None:
         """Write what is left."""
         if self._writing is not None:
-            self._changed |= self._writing.result()
+            self._changed |= self._writing.result().keys()
         self._writer.submit(self._write, self._take_changed())
         self._writer.shutdown(wait=True)
 
-    def _take_changed(self) -> list[Registration]:
-        changed = [self._known[name] for name in self._changed]
+    def _take_changed(self) -> list[_Change]:
+        changed = [_Change(self._known[name], name in self._new) for name in self._changed if name in self._known]
         self._changed.clear()
         return changed
 
-    def _write(self, changed: list[Registration]) -> set[str]:
-        """Write these; return the names of those that cannot be written now."""
-        failed = set()
-        for registration in changed:
+    def _write(self, changed: list[_Change]) -> dict[str, str]:
+        """Write these, but not those that were forgotten; return the names of those that cannot be written, and why."""
+        failed = {}
+        for registration, is_new in changed:
             path = registration_path(self._data, registration.name)
             try:
-                if was_forgotten(self._data, registration):
+                if not is_new and _is_gone(path):
                     continue
                 files.replace(path, encode_registration(registration))
+                self._new.discard(registration.name)
             except OSError as error:
-                failed.add(registration.name)
+                failed[registration.name] = str(error)
                 if registration.name not in self._unwritten:
                     log.warning("registration not written", extra={"file": str(path), "cause": str(error)})
         return failed
@@ -170,6 +198,18 @@ class Registry:
     def _put(self, registration: Registration) -> None:
         self._known[registration.name] = registration
         self._changed.add(registration.name)
+
+    def _current(self, name: str) -> Registration | None:
+        """Return what is known of a sink; None where it is not registered, or was forgotten."""
+        known = self._known.get(name)
+        if known is None:
+            return self._read(name)
+        if name in self._new or not _is_gone(registration_path(self._data, name)):
+            return known
+        del self._known[name]
+        self._told.pop(name, None)
+        log.info("sink forgotten", extra={"sink": name})
+        return None
 
     def _read(self, name: str) -> Registration | None:
         path = registration_path(self._data, name)
@@ -185,6 +225,17 @@ class Registry:
 def _stream(device: str, task: str) -> str:
     """Return the stream's name; empty where the worker does not know it."""
     return stream_name(device, task) if device and task else ""
+
+
+def _is_gone(path: Path) -> bool:
+    """Return whether there is no such file, as far as can be told."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _now() -> str:

@@ -4,13 +4,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dtolbus.topics import quote
+from dtolbus.topics import name_fault, quote
 from dtolbus_producer.tasks import WrongKeyError
 
 _PLACES = {"parquet": "parquet", "sqlite": "dtolbus.sqlite", "csv": "csv", "jsonl": "jsonl"}
 _RESERVED = {"journal", "logs", "sinks", "keys", "postgres"}
-_LONGEST_NAME = 220
-"""Bytes of a quoted name: a file name has up to 255, and something is put before and behind it."""
 
 
 def default_place(kind: str, name: str) -> str:
@@ -22,18 +20,9 @@ def default_place(kind: str, name: str) -> str:
 
 def check_name(key: str, name: str) -> None:
     """Raise WrongKeyError where a name cannot be a file's name, even quoted, or a command line's word."""
-    if not name.isprintable():
-        raise WrongKeyError(key, f"{name!r} has characters that cannot be shown: choose another name")
-    if len(quote(name)) > _LONGEST_NAME:
-        fits = len(shortened(name))
-        raise WrongKeyError(key, f"{name!r} is too long for a file's name: its first {fits} characters would fit")
-
-
-def shortened(name: str) -> str:
-    """Return as much of a name as a file's name can hold."""
-    while len(quote(name)) > _LONGEST_NAME:
-        name = name[:-1]
-    return name
+    fault = name_fault(name)
+    if fault:
+        raise WrongKeyError(key, fault)
 
 
 def check_sink_places(data: Path, sinks: Iterable[tuple[str, str, str | None]]) -> None:

@@ -99,6 +99,8 @@ class Client:
         self._is_silent = False
         self._hello_at = -math.inf
         self._stuck_hello_s = _STUCK_HELLO_S
+        self._refusal = ""
+        """Why a request that is no Fetch was last refused."""
         self._mark = MARK
         self._is_mark_lower = False
         self._credit = 0
@@ -179,8 +181,8 @@ class Client:
         self._context.term()
 
     def _take(self, message: Message, fetched: bool) -> list[Item]:
-        if isinstance(message, Refused) and message.is_final:
-            raise CannotStartError(message.why)
+        if isinstance(message, Refused):
+            self._refused(message)
         self._note(message, fetched)
         step = self.sequencer.heard(message, fetched=fetched)
         self._ask(step)
@@ -191,6 +193,16 @@ class Client:
         if fetched and (step.ready or nothing_is_missing) and self._catchup is not None:
             self._catchup.got_on()
         return step.ready
+
+    def _refused(self, refused: Refused) -> None:
+        """Tell what is refused but a Fetch, which the sequencer knows: each cause once until there is another."""
+        if refused.is_final:
+            raise CannotStartError(refused.why)
+        if refused.is_unregistered:
+            self._hello_at = -math.inf
+        elif not refused.number and not refused.was_damaged and refused.why != self._refusal:
+            self._refusal = refused.why
+            log.warning("the gateway refuses, trying on", extra={"why": refused.why, "at": self._at.catchup})
 
     def _note(self, message: Message, fetched: bool) -> None:
         now = time.monotonic()

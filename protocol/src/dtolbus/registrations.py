@@ -1,6 +1,5 @@
 """`<data>/sinks/<name>.json`: which sinks a journal has, where they are, how far each is. The gateway writes them."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -93,25 +92,12 @@ def encode_registration(registration: Registration) -> bytes:
 
 
 def forget(data: Path, name: str) -> Registration:
-    """Unregister a sink, and return what it was. A running gateway registers it again only when it speaks again.
+    """Unregister a sink, and return what it was. A gateway registers it again only when it says Hello again.
 
     Raises FileNotFoundError where there is no such sink, RawFormatError, OSError.
     """
     path = registration_path(data, name)
     registration = read_registration(path)
-    files.replace(_forgotten_path(data, name), datetime.now(UTC).isoformat().encode())
     path.unlink()
     files.sync_dir(path.parent)
     return registration
-
-
-def was_forgotten(data: Path, registration: Registration) -> bool:
-    """Return whether the sink was unregistered after it was last heard. Raises OSError."""
-    try:
-        return _forgotten_path(data, registration.name).read_text() > registration.seen_utc
-    except FileNotFoundError:
-        return False
-
-
-def _forgotten_path(data: Path, name: str) -> Path:
-    return data / SINKS_FOLDER / f"{quote(name)}.forgotten"

@@ -8,7 +8,10 @@ TopicKind = Literal["block", "reading", "note", "heartbeat"]
 
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
-__all__ = ["TopicKind", "quote", "stream_name", "topic", "unquote"]
+_LONGEST_NAME = 220
+"""Bytes of a quoted name: a file name has up to 255, and something is put before and behind it."""
+
+__all__ = ["TopicKind", "name_fault", "quote", "shortened", "stream_name", "topic", "unquote"]
 
 
 def quote(name: str) -> str:
@@ -24,6 +27,24 @@ def quote(name: str) -> str:
     if text[-1] in ". ":
         text = f"{text[:-1]}%{ord(text[-1]):02X}"
     return text
+
+
+def name_fault(name: str) -> str:
+    """Return why no device, task or sink can have the name (a file has it, and a command line); empty where it can."""
+    if not name:
+        return "a name is missing"
+    if not name.isprintable():
+        return f"{name!r} has characters that cannot be shown: choose another name"
+    if len(quote(name)) > _LONGEST_NAME:
+        return f"{name!r} is too long for a file's name: its first {len(shortened(name))} characters would fit"
+    return ""
+
+
+def shortened(name: str) -> str:
+    """Return as much of a name as a file's name can hold."""
+    while len(quote(name)) > _LONGEST_NAME:
+        name = name[:-1]
+    return name
 
 
 def stream_name(device: str, task: str) -> str:

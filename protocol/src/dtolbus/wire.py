@@ -151,6 +151,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     """Whether asking again cannot help: the client ends with it."""
     was_damaged: bool = False
     """Whether the request could not be read, so that nobody knows which it was."""
+    is_unregistered: bool = False
+    """Whether the gateway knows no such sink (any more): it must say Hello."""
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):

@@ -15,6 +15,7 @@ from dtolbus.client import Endpoints
 from dtolbus.errors import UsageError
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
+from dtolbus.topics import name_fault
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.registry import destination_class
 from dtolbus_workers.worker import WorkerConfig, run_worker
@@ -68,6 +69,9 @@ def _work(
     options: dict[str, str] | None = None,
     usual_age_s: float = 1.0,
 ) -> None:
+    fault = name_fault(name or kind)
+    if fault:
+        raise UsageError(f"--name: {fault}")
     config = WorkerConfig(
         name=name or kind,
         at=Endpoints(connect, catchup, topics),
