@@ -244,6 +244,8 @@ class TestCommands:
         store(data, tmp_path / "lab.sqlite")
         hurt = data / "journal" / "dt9806" / "vibration" / "0190a5f4-0000-7000-8000-00000000000a"
         shutil.copytree(list_runs(data / "journal")[0].path, hurt)
+        own = (hurt / "run.json").read_bytes()
+        (hurt / "run.json").write_bytes(own.replace(RUN.run_id.encode(), hurt.name.encode()))
         (hurt / file).write_bytes(b'{"info": {}}' if file == "run.json" else b"\0" * 100)
         told = run("dtolbus", "runs", "--data", str(data), "--json")
         assert (told.returncode, told.stderr.count("\n")) == (1, 1)

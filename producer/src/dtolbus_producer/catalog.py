@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from dtolbus.errors import RawFormatError
-from dtolbus.runs import RunFolder
+from dtolbus.runs import RunFolder, placed_run
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Catalog:
         found = []
         for name in set(self._entries(stream)) - known:
             try:
-                found.append(RunFolder(stream / name))
+                found.append(placed_run(stream / name))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

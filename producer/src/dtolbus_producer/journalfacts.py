@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from dtolbus.errors import RawFormatError, UsageError
+from dtolbus.errors import MisplacedRunError, RawFormatError, UsageError
 from dtolbus.manifest import read_manifest
-from dtolbus.runs import RUN_FILE, RunFolder, segment_name
+from dtolbus.runs import RUN_FILE, RunFolder, placed_run, segment_name
 from dtolbus_producer.retention import RunFacts, SegmentFacts
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,11 @@ class Unreadable(NamedTuple):
     path: Path
     """Its folder."""
     cause: str
+    is_misplaced: bool = False
 
     def __str__(self) -> str:
+        if self.is_misplaced:
+            return self.cause
         return (
             f"{self.cause}; its run is left out: restore the file from a backup, or move the run's folder out of the "
             f"journal, whose segments can be read by themselves"
@@ -61,8 +64,10 @@ def each_run(journal: Path, read: Callable[[RunFolder], Found]) -> tuple[list[Fo
     found, unreadable = [], []
     for path in sorted(path.parent for path in journal.glob(f"*/*/*/{RUN_FILE}")):
         try:
-            with RunFolder(path) as folder:
+            with placed_run(path) as folder:
                 found.append(read(folder))
+        except MisplacedRunError as error:
+            unreadable.append(Unreadable(path, str(error), is_misplaced=True))
         except (RawFormatError, OSError) as error:
             unreadable.append(Unreadable(path, str(error)))
     return found, unreadable
@@ -71,6 +76,6 @@ def each_run(journal: Path, read: Callable[[RunFolder], Found]) -> tuple[list[Fo
 def journal_facts(journal: Path) -> list[RunFacts]:
     """Return what the journal holds; a run that cannot be read is left out, and logged."""
     found, unreadable = each_run(journal, run_facts)
-    for path, cause in unreadable:
-        log.warning("run cannot be read, left alone", extra={"run": str(path), "cause": cause})
+    for run in unreadable:
+        log.warning("run cannot be read, left alone", extra={"run": str(run.path), "cause": run.cause})
     return found

@@ -14,10 +14,10 @@ from dtolbus.registrations import read_registrations
 from dtolbus_producer.deletion import delete, deleting, set_aside_room
 from dtolbus_producer.disks import room
 from dtolbus_producer.journalconfig import JournalConfig
-from dtolbus_producer.journalfacts import journal_facts
+from dtolbus_producer.journalfacts import each_run, run_facts
 from dtolbus_producer.pruning import had
 from dtolbus_producer.quantities import show_size
-from dtolbus_producer.retention import Policy, Removal, Stay, plan
+from dtolbus_producer.retention import Policy, Removal, RunFacts, Stay, plan
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Quota:
         most, now = self._settings.max_bytes, time.monotonic()
         if most is None or now < self._scan_at:
             return None
-        size = sum(run.bytes for run in journal_facts(self._data / "journal"))
+        size = sum(run.bytes for run in self._facts())
         self._scan_at = time.monotonic() + _PAUSE_FOR_SCAN * (time.monotonic() - now)
         if size <= most:
             return None
@@ -149,7 +149,7 @@ class Quota:
 
     def _make_room(self, shortage: Shortage) -> Shortage | None:
         """Delete what may go; return what is still too much."""
-        facts, sinks = journal_facts(self._data / "journal"), read_registrations(self._data)
+        facts, sinks = self._facts(), read_registrations(self._data)
         policy = Policy(
             max_bytes=self._settings.max_bytes,
             free_bytes=shortage.lacking_bytes,
@@ -163,10 +163,17 @@ class Quota:
         stuck = sum(removal.segment.bytes for removal in found.removals) - sum(one.segment.bytes for one in gone)
         return shortage if found.excess_bytes + stuck > 0 else None
 
+    def _facts(self) -> list[RunFacts]:
+        """Return what the journal holds; what is left out is told once."""
+        found, left_out = each_run(self._data / "journal", run_facts)
+        for run in left_out:
+            self._warn_once(f"left out of the journal's size: {run.path}", run.cause)
+        return found
+
     def _way_out(self, shortage: Shortage) -> str:
         """Return what makes room, as far as can be told."""
         try:
-            facts, sinks = journal_facts(self._data / "journal"), read_registrations(self._data)
+            facts, sinks = self._facts(), read_registrations(self._data)
         except (RawFormatError, OSError) as error:
             return f"make room ({error})"
         most = max(0, sum(run.bytes for run in facts) - max(shortage.over_bytes, shortage.lacking_bytes))

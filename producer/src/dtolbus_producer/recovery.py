@@ -10,9 +10,9 @@ from filelock import FileLock, Timeout
 
 from dtolbus import files
 from dtolbus.dtraw import Chunk, ChunkFile, Damage
-from dtolbus.errors import RawFormatError
+from dtolbus.errors import MisplacedRunError, RawFormatError
 from dtolbus.framing import FileHeader, file_header_for
-from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunFile, RunFolder, decode_head, encode_head
+from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunFile, RunFolder, decode_head, encode_head, placed_run
 from dtolbus.runs import segment_name as name_of
 from dtolbus.topics import quote
 
@@ -25,7 +25,19 @@ _HEAD_BYTES = 64
 def recover_device(journal: Path, device: str) -> list[Path]:
     """Recover the device's runs that nobody writes any more; return their folders."""
     folders = sorted(path.parent for path in (journal / quote(device)).glob(f"*/*/{RUN_FILE}"))
-    return [folder for folder in folders if recover_run(folder) is not None]
+    return [folder for folder in folders if _is_placed(folder) and recover_run(folder) is not None]
+
+
+def _is_placed(folder: Path) -> bool:
+    """Return whether it is the folder of its run; a copy is told, and stays as it is."""
+    try:
+        placed_run(folder)
+    except MisplacedRunError as error:
+        log.warning("run left out", extra={"cause": str(error)})
+        return False
+    except (RawFormatError, OSError):
+        pass  # whoever recovers it tells
+    return True
 
 
 def recover_run(folder: Path) -> RunFile | None:

@@ -7,6 +7,7 @@
     ├── CannotStartError             exit 3: a port, a lock, a folder, a database is not to be had: free it, start again
     ├── WireError                    a message that cannot be read: count it, drop it
     ├── RawFormatError               a `.dt-raw` file, or a part of one, that cannot be read
+    │   └── MisplacedRunError        a run's folder is not at its own place: a copy; move it out of the journal
     ├── BoardError                   the board refused or is gone
     ├── JournalError                 (producer) the journal cannot be written any more
     │   └── JournalFullError         exit 4: there is no room: make some, start again
@@ -41,6 +42,10 @@ class WireError(DtolbusError):
 
 class RawFormatError(DtolbusError):
     """A `.dt-raw` file is not one, is of another version, or is damaged."""
+
+
+class MisplacedRunError(RawFormatError):
+    """A folder of the journal is not that of the run which its `run.json` names."""
 
 
 class BoardError(DtolbusError):

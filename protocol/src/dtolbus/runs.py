@@ -19,7 +19,7 @@ import msgspec
 from dtolbus import files
 from dtolbus.chunks import decode_record
 from dtolbus.dtraw import Chunk, ChunkFile
-from dtolbus.errors import RawFormatError
+from dtolbus.errors import MisplacedRunError, RawFormatError
 from dtolbus.framing import file_header_for
 from dtolbus.manifest import MANIFEST_FILE, MISSING, Manifest, read_manifest
 from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
@@ -104,8 +104,30 @@ def segment_name(kind: str, first_index: int) -> str:
 
 
 def list_runs(journal: Path) -> list["RunFolder"]:
-    """Return the runs of a journal by device, task and age. A folder whose `run.json` is not there yet is left out."""
-    return [RunFolder(path.parent) for path in sorted(journal.glob(f"*/*/*/{RUN_FILE}"))]
+    """Return the runs of a journal by device, task and age.
+
+    A folder whose `run.json` is not there yet is left out, and a misplaced one, which is logged.
+    """
+    found = []
+    for path in sorted(journal.glob(f"*/*/*/{RUN_FILE}")):
+        try:
+            found.append(placed_run(path.parent))
+        except MisplacedRunError as error:
+            log.warning("run left out", extra={"cause": str(error)})
+    return found
+
+
+def placed_run(path: Path) -> "RunFolder":
+    """Return the run of a journal's folder. Raises MisplacedRunError where that is not the run's own: a copy, say."""
+    folder = RunFolder(path)
+    info = folder.info
+    own = Path(*path.parts[:-3], *(quote(name) if name else "?" for name in (info.device, info.task, info.run_id)))
+    if path != own:
+        raise MisplacedRunError(
+            f"{path} is left out: its {RUN_FILE} says that it is the run of {own}; move it out of the journal, or "
+            f"back to there, where that is gone"
+        )
+    return folder
 
 
 class RunFolder:

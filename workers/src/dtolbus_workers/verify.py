@@ -7,11 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-from dtolbus.errors import DtolbusError, RawFormatError, UsageError
+from dtolbus.errors import DtolbusError, MisplacedRunError, RawFormatError, UsageError
 from dtolbus.manifest import DELETED, Manifest
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
 from dtolbus.registrations import SINKS_FOLDER, Registration, read_registration
-from dtolbus.runs import RunFolder
+from dtolbus.runs import RunFolder, placed_run
 from dtolbus.topics import stream_name
 from dtolbus_workers.certificate import Certificate, Line, compare
 from dtolbus_workers.destination import Stored
@@ -89,13 +89,15 @@ def certified(runs: Iterable[JournalRun], sinks: Iterable[Registration]) -> Cert
 
 
 def _folders(journal: Path, certificate: Certificate) -> Iterator[RunFolder]:
-    """Yield the runs of a journal; a folder with records that is no run any more is a failure."""
+    """Yield the runs of a journal; a folder with records that is no run any more is a failure; a copy is told."""
     for path in sorted(journal.glob("*/*/*/")):
         try:
-            yield RunFolder(path)
+            yield placed_run(path)
         except FileNotFoundError:
             if any(path.glob("*.dt-*")):
                 certificate.failures.append(f"{path}: holds records, and no run.json that says what they are")
+        except MisplacedRunError as error:
+            certificate.remarks.append(str(error))
         except (RawFormatError, OSError) as error:
             certificate.failures.append(str(error))
 

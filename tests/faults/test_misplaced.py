@@ -1,0 +1,97 @@
+"""Copies of runs within the journal, and runs that go while they are served: told, and nothing else suffers."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.faults.feed import BLOCKS, Feed
+from tests.producer.bus import RunningGateway, eventually
+from tests.protocol.specimens import block, block_run
+
+from dtolbus.runs import RUN_FILE, RunFolder, list_runs
+from dtolbus.wire import Fetch, RunRecord
+from dtolbus_producer import listing
+from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.journalfacts import journal_facts
+from dtolbus_producer.progress import JournalWatch
+from dtolbus_producer.pruning import prune
+from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.retention import Policy
+from dtolbus_workers.sqlite_destination import SqliteDestination
+from dtolbus_workers.verify import verify
+
+RUN = block_run("0190a5f4-0000-7000-8000-000000000001")
+
+
+def copied(folder: Path) -> Path:
+    """Copy the folder beside itself, as `cp -r X X.bak` does."""
+    return Path(shutil.copytree(folder, folder.with_name(f"{folder.name}.bak")))
+
+
+def told(caplog: pytest.LogCaptureFixture, path: Path) -> list[str]:
+    """What was warned of about the path."""
+    found = [str(vars(record)) for record in caplog.records if record.levelno >= logging.WARNING]
+    return [text for text in found if str(path) in text]
+
+
+@pytest.mark.parametrize("level", [0, 1, 2], ids=["run", "task", "device"])
+@pytest.mark.parametrize("is_before", [True, False], ids=["before", "after"])
+def test_a_copy_within_the_journal_does_not_take_the_place_of_the_run_that_is_written(
+    tmp_path: Path, level: int, is_before: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = RunWriter(tmp_path / "journal", RUN, sync_ms=1)
+    writer.append(block(RUN, 0))
+    eventually(lambda: writer.head == 1)
+    folder = (writer.path, *writer.path.parents)[level]
+    if is_before:
+        copied(folder)
+    with RunningGateway(tmp_path) as gateway, gateway.client() as client, gateway.subscriber() as live:
+        client.hello()
+        live.until(lambda m: not isinstance(m, RunRecord))
+        if not is_before:
+            copied(folder)
+            copy_of = folder.with_name(f"{folder.name}.bak")
+            eventually(lambda: bool(told(caplog, copy_of)))
+        writer.append(block(RUN, 1))
+        live.until(lambda m: isinstance(m, RunRecord) and m.record.index == 1)
+        eventually(lambda: client.hello().runs[0].head == 2)
+        records = client.fetch(Fetch(RUN.device, RUN.task, RUN.run_id, 0, 2))
+        assert [m.record.index for m in records if isinstance(m, RunRecord)] == [0, 1]
+    writer.close()
+    (copy,) = [path.parent for path in tmp_path.rglob(RUN_FILE) if ".bak" in str(path)]
+    assert RunFolder(copy).status().state == "running", "the copy was recovered"
+    (line,) = told(caplog, copy)
+    assert "move it out of the journal" in line
+
+
+def test_a_copy_is_left_out_of_everything_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Feed(tmp_path) as feed:
+        destination = SqliteDestination(tmp_path / "x.sqlite", blocks="both")
+        with feed.thread("sqlite", destination, str(tmp_path / "x.sqlite"), blocks="both"):
+            feed.catches_up("sqlite")
+    journal = tmp_path / "journal"
+    (original,) = [folder.path for folder in list_runs(journal) if folder.info.run_id == BLOCKS.run_id]
+    copy = copied(original)
+    (copy / RUN_FILE).write_bytes((copy / RUN_FILE).read_bytes().replace(b'"ended"', b'"running"'))
+    caplog.clear()
+    assert {folder.path for folder in list_runs(journal)} & {copy} == set()
+    assert len(told(caplog, copy)) == 1
+    lines, left_out = listing.run_lines(tmp_path)
+    assert (len(lines), len(left_out)) == (2, 1)
+    assert str(left_out[0]).count(str(copy)) == 1
+    assert "restore" not in str(left_out[0])
+    watch = JournalWatch(journal)
+    watch.update()
+    assert {status.state for status in watch.statuses.values()} == {"ended"}
+    watch.close()
+    assert len(journal_facts(journal)) == 2
+    assert recover_device(journal, BLOCKS.device) == []
+    certificate = verify(tmp_path)
+    assert certificate.complete, certificate
+    assert len(certificate.lines) == 2
+    (remark,) = [remark for remark in certificate.remarks if str(copy) in remark]
+    assert "move it out of the journal" in remark
+    prune(tmp_path, Policy(keep_s=0.0), dry_run=False)
+    assert RunFolder(copy).segments() == [0]
+    assert RunFolder(original).segments() == []
