@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.faults.feed import BLOCKS, Feed
+from tests.faults.feed import BLOCKS, Feed, WorkerThread
 from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, block_run
 
+from dtolbus.errors import DtolbusError
+from dtolbus.registrations import read_registrations
 from dtolbus.runs import RUN_FILE, RunFolder, list_runs
-from dtolbus.wire import Fetch, RunRecord
+from dtolbus.wire import Fetch, Refused, RunRecord
 from dtolbus_producer import listing
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalfacts import journal_facts
@@ -20,6 +22,7 @@ from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.retention import Policy
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.verify import verify
+from dtolbus_workers.worker import WorkerConfig
 
 RUN = block_run("0190a5f4-0000-7000-8000-000000000001")
 
@@ -95,3 +98,58 @@ def test_a_copy_is_left_out_of_everything_and_told(tmp_path: Path, caplog: pytes
     prune(tmp_path, Policy(keep_s=0.0), dry_run=False)
     assert RunFolder(copy).segments() == [0]
     assert RunFolder(original).segments() == []
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["over", "running"])
+def test_a_run_that_goes_while_it_is_served_is_told_and_comes_back(
+    tmp_path: Path, is_over: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = block_run("0190a5f4-0000-7000-8000-000000000009")
+    writer, goes_on = (RunWriter(tmp_path / "journal", run, sync_ms=1) for run in (RUN, other))
+    writer.append(block(RUN, 0))
+    if is_over:
+        writer.close()
+    with RunningGateway(tmp_path) as gateway, gateway.client() as client, gateway.subscriber() as live:
+        eventually(lambda: len(client.hello().runs) == 2)
+        live.next()  # it is connected
+        writer.path.rename(tmp_path / "aside")
+        eventually(lambda: [status.info.run_id for status in client.hello().runs] == [other.run_id])
+        assert isinstance(client.fetch(Fetch(RUN.device, RUN.task, RUN.run_id, 0, 1))[-1], Refused)
+        goes_on.append(block(other, 0))
+        live.until(lambda m: isinstance(m, RunRecord) and m.run.run_id == other.run_id)
+        (tmp_path / "aside").rename(writer.path)
+        eventually(lambda: len(client.hello().runs) == 2)
+        eventually(lambda: isinstance(client.fetch(Fetch(RUN.device, RUN.task, RUN.run_id, 0, 1))[0], RunRecord))
+    writer.close()
+    goes_on.close()
+    (line,) = told(caplog, writer.path)
+    assert "gone from the journal" in line
+
+
+def test_a_worker_whose_run_goes_before_it_has_it_ends_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, place = tmp_path / "data", tmp_path / "x.sqlite"
+    kept = block_run("0190a5f4-0000-7000-8000-000000000009")
+    for run, count in ((RUN, 50), (kept, 2)):
+        writer = RunWriter(data / "journal", run)
+        for index in range(count):
+            writer.append(block(run, index))
+        writer.close()
+    with RunningGateway(data, catchup_mb_s=0.003) as gateway:
+        config = WorkerConfig("x", gateway.endpoints, str(place), until_end=True, options={"blocks": "both"})
+        with WorkerThread(SqliteDestination(place, blocks="both"), config) as worker:
+            eventually(lambda: any(RUN.run_id in known.positions for known in read_registrations(data)))
+            (folder,) = [folder.path for folder in list_runs(data / "journal") if folder.info.run_id == RUN.run_id]
+            folder.rename(tmp_path / "aside")
+            failure = worker.ended()
+    assert isinstance(failure, DtolbusError)
+    assert f"not all is stored: the journal does not hold any more what this sink lacks of {RUN.run_id}" in str(failure)
+    assert sum(record.getMessage() == "run is gone from the journal" for record in caplog.records) == 1
+    assert not verify(data).complete
+    (tmp_path / "aside").rename(folder)
+    with RunningGateway(data) as gateway:
+        config = WorkerConfig("x", gateway.endpoints, str(place), until_end=True, options={"blocks": "both"})
+        with WorkerThread(SqliteDestination(place, blocks="both"), config) as worker:
+            assert worker.ended() is None
+    assert verify(data).complete

@@ -20,6 +20,7 @@ class Catalog:
         self._journal = journal
         self._listed: dict[Path, tuple[int, tuple[str, ...]]] = {}
         self._known: dict[Path, set[str]] = {}
+        self._gone: list[Path] = []
         self._logged: set[Path] = set()
 
     def discover(self) -> list[RunFolder]:
@@ -29,15 +30,32 @@ class Catalog:
         descriptors, say. What is not readable is logged once.
         """
         found: list[RunFolder] = []
+        streams = set()
         for device in self._entries(self._journal):
             for task in self._entries(self._journal / device):
-                found += self._new_runs(self._journal / device / task)
+                streams.add(stream := self._journal / device / task)
+                found += self._new_runs(stream)
+        for stream in self._known.keys() - streams:
+            self._keep(stream, set())
         return sorted(found, key=lambda folder: folder.info.run_id)
+
+    def gone(self) -> list[Path]:
+        """Return the folders that went since this was last asked; one that comes back is given again."""
+        gone, self._gone = self._gone, []
+        return gone
+
+    def _keep(self, stream: Path, names: set[str]) -> None:
+        """Forget the folders of the stream that are not there any more."""
+        known = self._known[stream]
+        self._gone += [stream / name for name in known - names]
+        known &= names
 
     def _new_runs(self, stream: Path) -> list[RunFolder]:
         known = self._known.setdefault(stream, set())
+        names = set(self._entries(stream))
+        self._keep(stream, names)
         found = []
-        for name in set(self._entries(stream)) - known:
+        for name in names - known:
             try:
                 found.append(placed_run(stream / name))
             except (FileNotFoundError, NotADirectoryError):
@@ -51,7 +69,7 @@ class Catalog:
         return found
 
     def _entries(self, folder: Path) -> tuple[str, ...]:
-        """Return the names in the folder, listed again only when it changed."""
+        """Return the names in the folder, listed again only when it changed; those known where it cannot be listed."""
         try:
             changed_ns = folder.stat().st_mtime_ns
             listed_ns, names = self._listed.get(folder, (-1, ()))
@@ -62,7 +80,7 @@ class Catalog:
             return ()
         except OSError as error:
             self._log(folder, error)
-            return ()
+            return self._listed.get(folder, (-1, ()))[1]
         is_settled = abs(time.time_ns() - changed_ns) > _SETTLED_S * 1e9
         self._listed[folder] = (changed_ns if is_settled else -1, names)
         return names

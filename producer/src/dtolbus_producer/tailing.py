@@ -11,6 +11,7 @@ from dtolbus.bounds import can_be_announced
 from dtolbus.errors import DtolbusError, WireError
 from dtolbus.records import Gap, RunInfo, RunStatus
 from dtolbus.runs import RUN_FILE, RunFolder
+from dtolbus.topics import unquote
 from dtolbus.wire import Heartbeat, Message, RunRecord
 from dtolbus_producer.catalog import Catalog
 from dtolbus_producer.following import FollowedRun
@@ -119,7 +120,11 @@ class JournalTail:
 
     def _discover(self, now: float) -> None:
         before, self._waiting = self._waiting, []
-        for folder in (*before, *self._catalog.discover()):
+        found = self._catalog.discover()
+        gone = self._catalog.gone()
+        for path in gone:
+            self._lose(path)
+        for folder in (*(folder for folder in before if folder.path not in gone), *found):
             try:
                 known = self._begun(folder, now)
             except (DtolbusError, OSError) as error:
@@ -133,6 +138,19 @@ class JournalTail:
             if known.followed is not None or known.beat_until > now:
                 self._lively[folder.info.run_id] = known
         self._is_first = False
+
+    def _lose(self, path: Path) -> None:
+        """Announce and serve a run no longer whose folder went."""
+        known = self._known.pop(unquote(path.name), None)
+        if known is None:
+            return
+        self._lively.pop(known.status.info.run_id, None)
+        if known.followed is not None:
+            known.followed.close()
+        log.warning(
+            "run is gone from the journal, served no longer: put its folder back, or sinks that lack it never have it",
+            extra={"run": str(path), "head": known.status.head},
+        )
 
     def _begun(self, folder: RunFolder, now: float) -> _Known:
         if not can_be_announced(folder.info):
@@ -176,7 +194,7 @@ class JournalTail:
 
     def _broken(self, known: _Known, now: float, error: Exception) -> None:
         known.broken_until = now + _BROKEN_S
-        if not known.is_logged:
+        if not known.is_logged and known.path.exists():  # a folder that went is told as such
             known.is_logged = True
             log.warning("run cannot be followed", extra={"run": str(known.path), "cause": str(error)})
 

@@ -14,7 +14,9 @@ from dtolbus.catchup import CatchUp
 from dtolbus.connecting import MARK, connected
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.records import RunInfo
-from dtolbus.sequencer import Item, Sequencer, Step, size_of
+from dtolbus.rollcall import RollCall
+from dtolbus.sequencer import Gone, Item, Sequencer, Step, size_of
+from dtolbus.topics import stream_name
 from dtolbus.wire import (
     Ack,
     Credit,
@@ -99,6 +101,8 @@ class Client:
         self._is_silent = False
         self._hello_at = -math.inf
         self._stuck_hello_s = _STUCK_HELLO_S
+        self._roll = RollCall()
+        self._gone: dict[str, Gone] = {}
         self._refusal = ""
         """Why a request that is no Fetch was last refused."""
         self._mark = MARK
@@ -107,6 +111,11 @@ class Client:
         """Records that the gateway may still send of the Fetch on its way."""
         self._positions = {position.run_id: position for position in self._hello.positions}
         self._acks: deque[Ack] = deque()
+
+    @property
+    def gone(self) -> list[Gone]:
+        """The runs that went from the journal before all of them was had. May be asked from any thread."""
+        return [gone for run_id, gone in list(self._gone.items()) if not self.sequencer.knows(run_id)]
 
     def acknowledge(self, ack: Ack) -> None:
         """Tell the gateway, with the next `receive`, what is committed. May be called from any thread."""
@@ -186,6 +195,8 @@ class Client:
         self._note(message, fetched)
         step = self.sequencer.heard(message, fetched=fetched)
         self._ask(step)
+        if isinstance(message, Welcome):
+            self._roll.named(status.info.run_id for status in message.runs)
         is_told_all = isinstance(message, Welcome) and not message.more and not self._misses_something()
         if is_told_all:
             self._welcome()
@@ -228,6 +239,14 @@ class Client:
                 logging.WARNING if is_other else logging.INFO, what, extra={"runs": unheard, "at": self._at.catchup}
             )
         self.welcomed = True
+        for run_id in self._roll.gone():
+            gone = self.sequencer.lose(run_id)
+            if gone is not None:
+                self._gone[run_id] = gone
+                facts = {"run": run_id, "stream": stream_name(gone.run.device, gone.run.task), "has": gone.position}
+                log.warning("run is gone from the journal", extra={**facts, "lacks": gone.head - gone.position})
+        if self._roll.is_in_doubt:
+            self._hello_at = -math.inf
 
     def _ask(self, step: Step) -> None:
         if step.fetch is not None:
@@ -268,6 +287,7 @@ class Client:
         if self._sub is None or self._is_mark_lower or now - self._heard_at > _SILENCE_S:
             if self._sub is not None and not self._is_mark_lower:
                 self._tell_silence()
+                self._hello_at = -math.inf  # the runs that it was heard of may be gone
             self._is_mark_lower = False
             self._subscribe()
             self._heard_at = now
@@ -299,6 +319,7 @@ class Client:
 
     def _say_hello(self) -> None:
         """Send Hello with the positions as they are now; as several where they are too many for one."""
+        self._roll.asked(self.sequencer.unfinished())
         positions = tuple(self._positions.values())
         for start in range(0, max(1, len(positions)), _HELLO_POSITIONS):
             part, is_last = positions[start : start + _HELLO_POSITIONS], start + _HELLO_POSITIONS >= len(positions)

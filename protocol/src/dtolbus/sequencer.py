@@ -41,6 +41,15 @@ class Ended(NamedTuple):
 Item = Arrived | Missing | Ended
 
 
+class Gone(NamedTuple):
+    """A run that the journal does not hold any more, before all of it was had."""
+
+    run: RunInfo
+    position: int
+    head: int
+    """As far as it was told."""
+
+
 @dataclass
 class Step:
     """What a message brought about."""
@@ -145,6 +154,24 @@ class Sequencer:
     def unheard(self) -> int:
         """Return of how many runs there is a position, but no word yet that the journal holds them."""
         return len(self._positions.keys() - self._runs.keys() - self._ends.keys())
+
+    def unfinished(self) -> list[str]:
+        """Return the runs, by run_id, that are not complete."""
+        return [run_id for run_id, run in self._runs.items() if run is not None]
+
+    def knows(self, run_id: str) -> bool:
+        """Return whether the run was heard of, and is not gone."""
+        return run_id in self._runs or run_id in self._ends
+
+    def lose(self, run_id: str) -> Gone | None:
+        """Wait for a run no longer; if it is heard of again, it goes on where it was."""
+        run = self._runs.pop(run_id, None)
+        if run is None:
+            return None
+        for index in list(run.held):
+            self._drop(run, index)
+        self._positions[run_id] = run.next
+        return Gone(run.info, run.next, run.head)
 
     def heard(self, message: Message, *, fetched: bool = False) -> Step:
         """Take a message; `fetched` if it came through catch-up. Return what is ready now and what to ask."""

@@ -47,9 +47,9 @@ def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str
         raise UsageError(f"{data} holds no journal; name the data folder with --data")
     certificate = Certificate()
     folders = {folder.info.run_id: folder for folder in _folders(data / "journal", certificate)}
-    if absent := set(run_ids) - set(folders):
-        raise UsageError(f"there is no run {min(absent)} in {data / 'journal'}")
     sinks = list(_registrations(data, sink_names, certificate))
+    if absent := set(run_ids).difference(folders, *(sink.positions for sink in sinks)):
+        raise UsageError(f"there is no run {min(absent)} in {data / 'journal'}")
     if absent := set(sink_names) - {sink.name for sink in sinks}:
         raise UsageError(f"no sink {min(absent)} has registered in {data}")
     certificate.left_out = len(set(folders) - set(run_ids)) if run_ids else 0

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from dtolbus.client import Client, Endpoints
-from dtolbus.errors import DtolSinkWriteError
+from dtolbus.errors import DtolbusError, DtolSinkWriteError
 from dtolbus.records import RunInfo
 from dtolbus.wire import Ack, Hello, RunPosition
 from dtolbus_workers.batch import Batcher, BatchPolicy, Due
@@ -41,7 +41,8 @@ class WorkerConfig:
 async def run_worker(destination: Destination, config: WorkerConfig, stop: threading.Event) -> None:
     """Store everything that the journal holds and will hold, until `stop` is set or, if asked, all is stored.
 
-    Raises CannotStartError where the destination cannot be opened; failures of the outside are tried again for ever.
+    Raises CannotStartError where the destination cannot be opened, and DtolbusError at the end where runs went from the
+    journal before they were stored; failures of the outside are tried again for ever.
     """
     positions = await destination.open()
     try:
@@ -81,6 +82,8 @@ class _Worker:
                     self._batcher.add(item, time.monotonic())
                 await self._commit(self._batcher.due(time.monotonic()))
             await self._commit(self._batcher.due(time.monotonic(), everything=True))
+            if self._config.until_end and not self._stop.is_set():
+                self._tell_gone()
         finally:
             await asyncio.to_thread(self._inbox.close)
 
@@ -91,6 +94,15 @@ class _Worker:
 
     def _finished(self) -> bool:
         return self._config.until_end and self._inbox.is_over() and self._batcher.is_empty()
+
+    def _tell_gone(self) -> None:
+        gone = self._client.gone
+        if gone:
+            runs = ", ".join(f"{run.run_id} ({head - position} records)" for run, position, head in gone)
+            raise DtolbusError(
+                f"not all is stored: the journal does not hold any more what this sink lacks of {runs}; put the "
+                f"folders back, and start it again"
+            )
 
     async def _commit(self, due: list[Due]) -> None:
         for batch, over in due:
