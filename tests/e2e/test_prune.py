@@ -264,6 +264,30 @@ class TestCommands:
             told = run("dtolbus", "sinks", "forget", "lab", "--data", str(data))
             assert (told.returncode, "lab is forgotten" in told.stdout) == (0, True)
 
+    def test_a_damaged_registration_hides_nothing_else_and_nothing_is_pruned(self, data: Path, tmp_path: Path) -> None:
+        store(data, tmp_path / "lab.sqlite")
+        damaged = data / "sinks" / "my%2Fsink.json"
+        damaged.write_bytes(b'{"name": ')
+        for words, shown in ((("runs",), RUN.run_id), (("sinks",), "lab")):
+            told = run("dtolbus", *words, "--data", str(data))
+            assert (told.returncode, told.stderr.count("\n"), shown in told.stdout) == (1, 1, True), told
+            assert str(damaged) in told.stderr
+            assert 'dtolbus sinks forget "my/sink"' in told.stderr
+        told = prune(data)
+        assert (told.returncode, told.stderr.count("\n")) == (1, 1), told
+        assert f"nothing is deleted, as nobody knows what one of the sinks lacks: {damaged}" in told.stderr
+        assert segments(data)
+        told = run("dtolbus", "sinks", "forget", "my/sink", "--data", str(data))
+        assert (told.returncode, "my/sink is forgotten" in told.stdout) == (0, True), told
+        assert prune(data).returncode == 0
+        assert segments(data) == []
+
+    def test_a_journal_all_of_whose_runs_are_damaged_does_not_look_empty(self, data: Path) -> None:
+        (list_runs(data / "journal")[0].path / "run.json").write_bytes(b"{")
+        told = run("dtolbus", "runs", "--data", str(data))
+        assert (told.returncode, told.stdout) == (1, "the journal holds no runs that can be read\n")
+        assert "is damaged" in told.stderr
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [

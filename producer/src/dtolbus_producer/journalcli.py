@@ -73,16 +73,16 @@ def runs(data: Path, machine: bool) -> None:
     """List the runs in a journal: state, records still there, size, and what each sink has acknowledged."""
     from dtolbus_producer import listing  # noqa: PLC0415  # as above
 
-    lines, unreadable = listing.run_lines(data)
-    _tell(listing.as_json(lines) if machine else "\n".join(listing.runs_text(lines)), unreadable)
+    lines, left_out = listing.run_lines(data)
+    _tell(listing.as_json(lines) if machine else "\n".join(listing.runs_text(lines, left_out)), left_out)
 
 
-def _tell(text: str, unreadable: Sequence[object]) -> None:
+def _tell(text: str, left_out: Sequence[str]) -> None:
     """Print the list, and to stderr what is not in it: then the exit code is 1."""
     click.echo(text)
-    for run in unreadable:
-        click.echo(str(run), err=True)
-    if unreadable:
+    for what in left_out:
+        click.echo(what, err=True)
+    if left_out:
         raise click.exceptions.Exit(1)
 
 
@@ -101,8 +101,8 @@ def sinks(context: click.Context, data: Path, machine: bool) -> None:
 
     context.obj = data
     if context.invoked_subcommand is None:
-        lines, unreadable = listing.sink_lines(data)
-        _tell(listing.as_json(lines) if machine else "\n".join(listing.sinks_text(lines)), unreadable)
+        lines, left_out = listing.sink_lines(data)
+        _tell(listing.as_json(lines) if machine else "\n".join(listing.sinks_text(lines, left_out)), left_out)
 
 
 @command("forget")

@@ -12,11 +12,11 @@ import msgspec
 
 from dtolbus.errors import UsageError
 from dtolbus.records import RunInfo, utc_from_ns
-from dtolbus.registrations import Registration, forget, read_registrations
+from dtolbus.registrations import Registration, forget, readable_registrations, registration_path
 from dtolbus.runs import RunClock, RunFile, RunFolder
-from dtolbus.topics import stream_name
+from dtolbus.topics import name_fault, stream_name
 from dtolbus_producer.columns import columns
-from dtolbus_producer.journalfacts import Unreadable, each_run, journal_of, run_facts
+from dtolbus_producer.journalfacts import each_run, journal_of, run_facts
 from dtolbus_producer.progress import sink_progress
 from dtolbus_producer.quantities import show_age, show_size
 
@@ -68,21 +68,22 @@ class SinkLine(msgspec.Struct, frozen=True, kw_only=True):
     topics: tuple[str, ...]
 
 
-def run_lines(data: Path) -> tuple[list[RunLine], list[Unreadable]]:
-    """Return the runs of a data folder, the oldest first, and those that cannot be read.
+def run_lines(data: Path) -> tuple[list[RunLine], list[str]]:
+    """Return the runs of a data folder, the oldest first, and what of runs and sinks cannot be read.
 
-    Raises UsageError, RawFormatError.
+    Raises UsageError.
     """
-    sinks = read_registrations(data)
+    sinks, damaged = readable_registrations(data)
     found, unreadable = each_run(journal_of(data), lambda folder: _line(folder, sinks))
-    return sorted(found, key=lambda line: line.run_id), unreadable
+    return sorted(found, key=lambda line: line.run_id), [*map(str, unreadable), *damaged]
 
 
-def sink_lines(data: Path) -> tuple[list[SinkLine], list[Unreadable]]:
-    """Return the registered sinks of a data folder by name, and runs that cannot be read, so that no lag counts them.
+def sink_lines(data: Path) -> tuple[list[SinkLine], list[str]]:
+    """Return the registered sinks by name, and what cannot be read: sinks, and runs, which no lag counts.
 
-    Raises UsageError, RawFormatError.
+    Raises UsageError.
     """
+    sinks, damaged = readable_registrations(data)
     statuses, unreadable = each_run(journal_of(data), RunFolder.status)
     lines = [
         SinkLine(
@@ -94,15 +95,15 @@ def sink_lines(data: Path) -> tuple[list[SinkLine], list[Unreadable]]:
             lag=sink_progress(sink, statuses).lag,
             topics=sink.topics,
         )
-        for sink in read_registrations(data)
+        for sink in sinks
     ]
-    return lines, unreadable
+    return lines, [*map(str, unreadable), *damaged]
 
 
-def runs_text(lines: Sequence[RunLine]) -> list[str]:
-    """Return the runs for people."""
+def runs_text(lines: Sequence[RunLine], left_out: Sequence[str] = ()) -> list[str]:
+    """Return the runs for people; `left_out` is what could not be read."""
     if not lines:
-        return ["the journal holds no runs"]
+        return [f"the journal holds no runs{' that can be read' if left_out else ''}"]
     rows = [
         (
             "run",
@@ -135,10 +136,10 @@ def runs_text(lines: Sequence[RunLine]) -> list[str]:
     return columns(rows)
 
 
-def sinks_text(lines: Sequence[SinkLine]) -> list[str]:
-    """Return the sinks for people."""
+def sinks_text(lines: Sequence[SinkLine], left_out: Sequence[str] = ()) -> list[str]:
+    """Return the sinks for people; `left_out` is what could not be read."""
     if not lines:
-        return ["no sink has registered here"]
+        return [f"no sink {'that can be read ' if left_out else ''}has registered here"]
     rows = [("sink", "kind", "last heard", "runs", "lag", "topics", "place")]
     for line in lines:
         ago = _ago(line.heard_utc)
@@ -159,12 +160,14 @@ def forget_sink(data: Path, name: str) -> list[str]:
     Raises UsageError where there is none of that name, with the nearest right one.
     """
     journal = journal_of(data)
-    names = [sink.name for sink in read_registrations(data)]
-    if name not in names:
+    names = [sink.name for sink in readable_registrations(data)[0]]
+    if name not in names and (name_fault(name) or not registration_path(data, name).is_file()):
         nearest = get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(names) or 'none'}"
         raise UsageError(f"no sink {name!r} is registered in {data}; {hint}")
     sink = forget(data, name)
+    if sink is None:
+        return [f"{name} is forgotten: its registration was damaged, so nobody knows what it lacked"]
     statuses, unreadable = each_run(journal, RunFolder.status)
     lag = sink_progress(sink, statuses).lag
     lacked = f"{lag} record{'' if lag == 1 else 's'} that it lacked stay in the journal no longer for its sake"

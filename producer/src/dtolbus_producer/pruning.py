@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from dtolbus.registrations import read_registrations
+from dtolbus.errors import RawFormatError
+from dtolbus.registrations import Registration, read_registrations
 from dtolbus.topics import stream_name
 from dtolbus_producer.deletion import delete, deleting
 from dtolbus_producer.journalfacts import journal_facts, journal_of
@@ -24,7 +25,7 @@ def prune(data: Path, policy: Policy, *, dry_run: bool) -> list[str]:
     """
     journal = journal_of(data)
     with deleting(data, _LOCK_S):
-        found = plan(journal_facts(journal), read_registrations(data), policy, time.time_ns())
+        found = plan(journal_facts(journal), _sinks(data), policy, time.time_ns())
         gone = list(found.removals) if dry_run else delete(data, found.removals, had)
     lines = list(_told(gone, "would go" if dry_run else "deleted"))
     lines += [stayed(stay) for stay in found.stays]
@@ -35,6 +36,13 @@ def prune(data: Path, policy: Policy, *, dry_run: bool) -> list[str]:
     if len(gone) < len(found.removals):
         lines.append(f"{len(found.removals) - len(gone)} segments could not be deleted; the log says why")
     return lines or ["nothing to do: the journal is within what is to be kept"]
+
+
+def _sinks(data: Path) -> list[Registration]:
+    try:
+        return read_registrations(data)
+    except (RawFormatError, OSError) as error:
+        raise RawFormatError(f"nothing is deleted, as nobody knows what one of the sinks lacks: {error}") from error
 
 
 def had(removal: Removal) -> str:

@@ -7,7 +7,7 @@ import msgspec
 from dtolbus import files
 from dtolbus.errors import RawFormatError
 from dtolbus.records import RunInfo
-from dtolbus.topics import quote
+from dtolbus.topics import quote, unquote
 from dtolbus.wire import topic_of_run
 
 SINKS_FOLDER = "sinks"
@@ -78,7 +78,10 @@ def read_registration(path: Path) -> Registration:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Registration)
     except msgspec.MsgspecError as error:
-        raise RawFormatError(f"{path}: not a sink's registration: {error}") from error
+        raise RawFormatError(
+            f"{path}: not a sink's registration: {error}; start its worker again, which has it written anew, or say "
+            f'`dtolbus sinks forget "{unquote(path.stem)}"` if that sink will not come back'
+        ) from error
 
 
 def read_registrations(data: Path) -> list[Registration]:
@@ -86,18 +89,34 @@ def read_registrations(data: Path) -> list[Registration]:
     return [read_registration(path) for path in sorted((data / SINKS_FOLDER).glob("*.json"))]
 
 
+def readable_registrations(data: Path) -> tuple[list[Registration], list[str]]:
+    """Return the sinks of a data folder, by name, and what is wrong with those that cannot be read."""
+    found, damaged = [], []
+    for path in sorted((data / SINKS_FOLDER).glob("*.json")):
+        try:
+            found.append(read_registration(path))
+        except (RawFormatError, OSError) as error:
+            damaged.append(str(error))
+    return found, damaged
+
+
 def encode_registration(registration: Registration) -> bytes:
     """Return the content of a registration's file."""
     return msgspec.json.format(msgspec.json.encode(registration), indent=2) + b"\n"
 
 
-def forget(data: Path, name: str) -> Registration:
-    """Unregister a sink, and return what it was. A gateway registers it again only when it says Hello again.
+def forget(data: Path, name: str) -> Registration | None:
+    """Unregister a sink, and return what it was, None where that cannot be read.
 
-    Raises FileNotFoundError where there is no such sink, RawFormatError, OSError.
+    A gateway registers it again only when it says Hello again.
+
+    Raises FileNotFoundError where there is no such sink, OSError.
     """
     path = registration_path(data, name)
-    registration = read_registration(path)
+    try:
+        registration = read_registration(path)
+    except RawFormatError:
+        registration = None
     path.unlink()
     files.sync_dir(path.parent)
     return registration
