@@ -57,8 +57,8 @@ def test_a_copy_within_the_journal_does_not_take_the_place_of_the_run_that_is_wr
             copy_of = folder.with_name(f"{folder.name}.bak")
             eventually(lambda: bool(told(caplog, copy_of)))
         writer.append(block(RUN, 1))
-        live.until(lambda m: isinstance(m, RunRecord) and m.record.index == 1)
         eventually(lambda: client.hello().runs[0].head == 2)
+        live.until(lambda m: isinstance(m, RunRecord) and m.record.index == 1)
         records = client.fetch(Fetch(RUN.device, RUN.task, RUN.run_id, 0, 2))
         assert [m.record.index for m in records if isinstance(m, RunRecord)] == [0, 1]
     writer.close()
