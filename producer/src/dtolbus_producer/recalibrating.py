@@ -52,9 +52,9 @@ def _found(journal: Path, run_id: str) -> RunFolder:
     for folder in runs:
         if folder.info.run_id == run_id:
             return folder
-    for path, cause in unreadable:
-        if path.name == quote(run_id):
-            raise UsageError(f"run {run_id} cannot be read: {cause}")
+    for run in unreadable:
+        if run.path.name == quote(run_id):
+            raise UsageError(f"run {run_id} cannot be read: {run.cause}")
     raise UsageError(f"the journal {journal} holds no run {run_id!r}; `dtolbus runs` lists them")
 
 
