@@ -27,9 +27,9 @@ from dtolbus_workers.worker import WorkerConfig
 RUN = block_run("0190a5f4-0000-7000-8000-000000000001")
 
 
-def copied(folder: Path) -> Path:
-    """Copy the folder beside itself, as `cp -r X X.bak` does."""
-    return Path(shutil.copytree(folder, folder.with_name(f"{folder.name}.bak")))
+def copied(folder: Path, aside: Path) -> Path:
+    """Copy the folder beside itself, as `cp -r X X.bak` does, but at once: no half of it is seen."""
+    return Path(shutil.copytree(folder, aside)).rename(folder.with_name(f"{folder.name}.bak"))
 
 
 def told(caplog: pytest.LogCaptureFixture, path: Path) -> list[str]:
@@ -48,12 +48,12 @@ def test_a_copy_within_the_journal_does_not_take_the_place_of_the_run_that_is_wr
     eventually(lambda: writer.head == 1)
     folder = (writer.path, *writer.path.parents)[level]
     if is_before:
-        copied(folder)
+        copied(folder, tmp_path / "aside")
     with RunningGateway(tmp_path) as gateway, gateway.client() as client, gateway.subscriber() as live:
         client.hello()
         live.until(lambda m: not isinstance(m, RunRecord))
         if not is_before:
-            copied(folder)
+            copied(folder, tmp_path / "aside")
             copy_of = folder.with_name(f"{folder.name}.bak")
             eventually(lambda: bool(told(caplog, copy_of)))
         writer.append(block(RUN, 1))
@@ -75,7 +75,7 @@ def test_a_copy_is_left_out_of_everything_and_told(tmp_path: Path, caplog: pytes
             feed.catches_up("sqlite")
     journal = tmp_path / "journal"
     (original,) = [folder.path for folder in list_runs(journal) if folder.info.run_id == BLOCKS.run_id]
-    copy = copied(original)
+    copy = copied(original, tmp_path / "aside")
     (copy / RUN_FILE).write_bytes((copy / RUN_FILE).read_bytes().replace(b'"ended"', b'"running"'))
     caplog.clear()
     assert {folder.path for folder in list_runs(journal)} & {copy} == set()
