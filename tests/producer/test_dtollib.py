@@ -197,7 +197,7 @@ def test_a_polled_thermocouple_comes_in_degrees(bench, monkeypatch):
 
 
 def test_the_cold_junction_keeps_the_name_that_the_task_gives_it(bench):
-    channels = (ChannelConfig("cj", physical=0), ChannelConfig("oven", physical=3, thermocouple="K"))
+    channels = (ChannelConfig("cj", physical=0), ChannelConfig("oven", physical=3, thermocouple="K", gain=100.0))
     device = device_of(channels=channels, options={"wiring": "differential"})
     board = opened(device)
     junction, oven = board.blocks(device.tasks[0]).plan.channels
@@ -332,6 +332,17 @@ def test_a_config_that_cannot_be_names_key_value_and_what_is_allowed(device, say
             "[0].physical: 17: the board has the inputs 0 to 16",
         ),
         ({"channels": (ChannelConfig("a", range=12.0),)}, "channels[0].range: 12 V: the board takes 10 V at most"),
+        (
+            {"channels": (ChannelConfig("a", range=0.02),)},
+            "[0].gain: it is missing: ±0.02 V of ±10 V need one, and the driver does not tell its gains",
+        ),
+        (
+            {
+                "channels": (ChannelConfig("a", thermocouple="K", physical=1),),
+                "options": {"wiring": "differential"},
+            },
+            "[0].gain: it is missing: ±0.08 V of ±10 V need one, and the driver does not tell its gains",
+        ),
         (
             {"rate_hz": 30_000.0},
             "30000 Hz on 2 channels need a clock of 60000 Hz; the board does 50000: at most",
