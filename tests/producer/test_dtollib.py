@@ -11,9 +11,10 @@ from dtolbus.errors import CannotStartError, UsageError
 from dtolbus.records import SensorStatus
 from dtolbus.units import thermocouple
 from dtolbus.units.conversion import Thermocouple
-from dtolbus_producer.boards import End, dtblocks
+from dtolbus_producer.boards import End, dtblocks, finding
 from dtolbus_producer.boards.dtchannels import buffer_count, options_of
 from dtolbus_producer.boards.testing import BLOCK, RATE_HZ, BoardConformance
+from dtolbus_producer.doctor import software
 from dtolbus_producer.tasks import ChannelConfig
 
 pytest.importorskip("dtollib", reason="dtollib is not installed: it needs Python 3.13 or newer")
@@ -282,6 +283,30 @@ def test_a_board_is_found_by_its_name_or_is_the_first(bench, tmp_path):
     bench.backend.boards.clear()
     with pytest.raises(CannotStartError, match=r"'dev': no DT-Open Layers board is there"):
         acquire_all(config_of(device_of()), tmp_path)
+
+
+def test_the_boards_that_are_connected_are_listed_and_one_that_is_taken_by_its_name(bench, monkeypatch):
+    kind = finding.find_kind("dtollib")
+    (found,) = kind.boards
+    assert (found.board, found.model, found.inputs) == ("dtollib:DT9806(00)", "DT9806(00)", 17)
+    assert found.throughput_hz == 50_000
+    device = device_of(board=found.board)
+    opened(device).close()
+
+    def taken(name):
+        raise OSError("in use")
+
+    monkeypatch.setattr(bench.backend, "initialize", taken)
+    (found,) = finding.find_kind("dtollib").boards
+    assert (found.board, found.inputs) == ("dtollib:DT9806(00)", None)
+
+
+def test_without_windows_boards_and_doctor_say_what_is_needed():
+    found = finding.find_kind("dtollib")
+    assert not found.is_usable
+    assert "needs Windows and Data Translation's DataAcq SDK" in found.about
+    (line,) = software.boards([found], {"dtollib"})
+    assert (line.state, "DataAcq SDK" in line.what) == ("problem", True)
 
 
 def test_without_windows_the_message_says_what_is_needed(tmp_path):

@@ -6,6 +6,8 @@ Only dtollib's driver is used: codes, scaling, clock. Volts, times, the journal 
 import contextlib
 import time
 
+import msgspec
+
 from dtolbus.errors import BoardError
 from dtolbus.records import Channel
 from dtolbus_producer.boards import End, Fault, Readout, TaskPlan, dtdriver
@@ -21,6 +23,7 @@ from dtolbus_producer.boards.dtchannels import (
 )
 from dtolbus_producer.boards.dtdriver import AnalogInput, board_errors, task_spec
 from dtolbus_producer.boards.dtprotocol import Driver
+from dtolbus_producer.boards.finding import BoardFound
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig
 
 _FAILING_S = 5.0
@@ -43,6 +46,14 @@ class DtBoard:
     def check(device: DeviceConfig) -> None:
         """Raise WrongKeyError where no board could do what is asked."""
         check_device(device)
+
+    @staticmethod
+    def find() -> list[BoardFound]:
+        """Return the boards that are connected. Raises BoardError, and CannotStartError without dtollib or the SDK."""
+        driver = dtdriver.new_driver()
+        with board_errors("DataAcq SDK"):
+            names = [board.name for board in driver.enum_boards()]
+        return [_found(driver, name) for name in names]
 
     def open(self) -> None:
         """Take the board. Raises BoardError where it is not there, CannotStartError without dtollib or the SDK."""
@@ -121,6 +132,32 @@ class DtBoard:
         )
         buffers = BufferPlan(buffer_count(options, samples / rate_hz), samples, options.clock == "internal")
         return DtBlocks(subsystem, plan, buffers)
+
+
+def _found(driver: Driver, name: str) -> BoardFound:
+    """Return what the board's first A/D subsystem can do; of a board that is taken only its name."""
+    listed = BoardFound(board=f"dtollib:{name}", model=name)
+    try:
+        with board_errors(name):
+            hdrvr = driver.initialize(name)
+    except BoardError:
+        return listed
+    try:
+        subsystem = AnalogInput(driver, hdrvr, name, 0)
+        facts = subsystem.facts
+        subsystem.release()
+    except BoardError:
+        return listed
+    finally:
+        with contextlib.suppress(BoardError), board_errors(name):
+            driver.terminate(hdrvr)
+    return msgspec.structs.replace(
+        listed,
+        inputs=facts.inputs,
+        ranges_v=tuple(facts.full_scale_v / gain for gain in facts.gains or (1.0,)),
+        gains=facts.gains,
+        throughput_hz=facts.highest_hz,
+    )
 
 
 class DtReadings:

@@ -263,15 +263,13 @@ class SimReadings:
                     found[channel.name], status[channel.name] = math.nan, SensorStatus.SENSOR_OPEN
         return Readout({name: found[name] for name in (channel.name for channel in self.plan.channels)}, status)
 
-    def _converted(self, slot: int) -> tuple[dict[str, float], dict[str, int]]:
+    def _converted(self, slot: int) -> tuple[dict[str, float | int | str | None], dict[str, int]]:
         """Return values and status of the channels that are read as codes."""
         if not self._inputs:
             return {}, {}
         codes = sensor_codes(self._seed, self._inputs, slot, 1, rate_hz=self.plan.rate_hz, is_open=self._open)
-        found = readout(self._inputs, codes[:, 0].tolist())
-        return {name: value for name, value in found.values.items() if isinstance(value, float)}, dict(
-            found.sensor_status
-        )
+        values, status = readout(self._inputs, codes[:, 0].tolist())
+        return dict(values), dict(status)
 
 
 def _options(device: DeviceConfig) -> SimOptions:

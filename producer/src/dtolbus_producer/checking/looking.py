@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dtolbus.bounds import check_run
 from dtolbus.cli import topic_prefix
-from dtolbus.errors import CannotStartError, DtolbusError
+from dtolbus.errors import BoardError, CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
 from dtolbus_producer.boards import Board, TaskPlan, board_class
 from dtolbus_producer.checking.forecast import hours_left, journal_bytes_s, sink_bytes_s
@@ -78,8 +78,9 @@ def _device(config: Config, device: DeviceConfig, runs: list[RunInfo], problems:
         finally:
             board.close()
     except (DtolbusError, WrongKeyError) as error:
-        problems.append(f"device {device.name!r}: {error}; connect the board, or see `dtolbus boards`")
-        return DeviceReport(name=device.name, board=device.board, problem=str(error))
+        todo = "connect the board, or see `dtolbus boards`" if isinstance(error, BoardError) else ""
+        problems.append("; ".join(filter(None, (f"device {device.name!r}: {error}", todo))))
+        return DeviceReport(name=device.name, board=device.board, problem=str(error), todo=todo)
     return DeviceReport(name=device.name, board=device.board, tasks=tuple(tasks))
 
 

@@ -30,6 +30,7 @@ class DeviceReport(msgspec.Struct, frozen=True, kw_only=True):
     board: str
     tasks: tuple[TaskReport, ...] = ()
     problem: str | None = None
+    todo: str = ""
 
 
 class PlaceReport(msgspec.Struct, frozen=True, kw_only=True):

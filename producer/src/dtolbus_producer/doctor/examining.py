@@ -72,7 +72,7 @@ def _devices(report: Report, is_running: bool) -> Iterator[Finding]:
         elif is_running:
             yield Finding(name, "ok", f"{device.board}: not tried while the `dtolbus up` of this folder has it")
         else:
-            yield Finding(name, "problem", device.problem, "connect the board, or end what else uses it")
+            yield Finding(name, "problem", device.problem, device.todo)
 
 
 def _rooms(report: Report) -> Iterator[Finding]:
