@@ -17,7 +17,7 @@ def test_the_simulated_board_is_there_with_what_it_can_do_and_a_recording_has_no
     done = call(boards, [], capsys)
     assert (done.code, done.err) == (0, "")
     assert 'board = "sim": DT9806 (simulated)' in done.out
-    assert "16 inputs; 16 bit; ranges ±10, ±5, ±2.5, ±1.25, ±0.1 V; gains 1, 2, 4, 8, 100; 50,000 samples/s" in done.out
+    assert "16 inputs; 16 bit; ranges ±10, ±1, ±0.1, ±0.02 V; gains 1, 10, 100, 500; 50,000 samples/s" in done.out
     assert "playback:PATH" in done.out
     assert "nothing is connected" not in done.out
 
@@ -29,11 +29,11 @@ def test_what_it_tells_of_the_simulated_board_holds(capsys):
     inputs = [{"name": f"c{n}", "physical": n} for n in range(board["inputs"])]
     for number, (gain, limit_v) in enumerate(zip(board["gains"], board["ranges_v"], strict=True)):
         inputs[number]["gain"] = gain
-        inputs[number + 5]["range"] = limit_v
+        inputs[number + 4]["range"] = limit_v
     task = {"name": "t", "rate_hz": board["throughput_hz"] / len(inputs), "channels": inputs}
     config = config_from({"device": [{"name": "d", "board": board["board"], "task": [task]}]})
     plan = sim.SimBoard(config.devices[0]).blocks(config.devices[0].tasks[0]).plan
-    by_gain, by_range = plan.channels[:5], plan.channels[5:10]
+    by_gain, by_range = plan.channels[:4], plan.channels[4:8]
     assert [channel.range for channel in by_gain] == [channel.range for channel in by_range]
 
 

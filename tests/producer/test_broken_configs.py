@@ -71,10 +71,10 @@ CANNOT_BE = [
     (
         "range = 2.5",
         "range = 25",
-        [f"{TASK}.channels[1].range: 25 V: the ranges of a DT9806 are 10, 5, 2.5, 1.25, 0.1 V"],
+        [f"{TASK}.channels[1].range: 25 V: the ranges of a DT9806 are 10, 1, 0.1, 0.02 V"],
     ),
     ("range = 2.5", "range = 2.5, gain = 4", [f"{TASK}.channels[1].gain: 4 beside range = 2.5: give the gain or"]),
-    ("range = 2.5", "gain = 3", [f"{TASK}.channels[1].gain: 3: the gains of a DT9806 are 1, 2, 4, 8, 100"]),
+    ("range = 2.5", "gain = 3", [f"{TASK}.channels[1].gain: 3: the gains of a DT9806 are 1, 10, 100, 500"]),
     ("range = 2.5", "physical = 16", [f"{TASK}.channels[1].physical: 16: a DT9806 has the inputs 0 to 15"]),
     (", sensitivity_v = 0.1", "", [f"{TASK}.channels[1].unit: 'g' from volts: give sensitivity_v"]),
     ("rate_hz = 2000", "rate_hz = 2000\nduration_s = -1", [f"{TASK}.duration_s: -1: give a number above 0"]),

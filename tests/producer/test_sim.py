@@ -34,7 +34,7 @@ def test_seeds_and_channels_differ():
 
 
 @pytest.mark.parametrize(
-    ("gain", "code", "volts"), [(1, 32768, 0.0), (1, 34406.4, 0.5), (2, 65536, 5.0), (8, 0, -1.25)]
+    ("gain", "code", "volts"), [(1, 32768, 0.0), (1, 34406.4, 0.5), (10, 65536, 1.0), (500, 0, -0.02)]
 )
 def test_offset_binary_codes_are_volts(gain, code, volts):
     channel = volts_channel(ChannelConfig("a", gain=gain))
@@ -44,9 +44,9 @@ def test_offset_binary_codes_are_volts(gain, code, volts):
 
 
 def test_the_range_chooses_the_gain_and_the_sensitivity_the_unit():
-    channel = volts_channel(ChannelConfig("a", range=2.0, unit="g", sensitivity_v=0.1))
-    assert (channel.gain, channel.range, channel.unit) == (4.0, (-2.5, 2.5), "g")
-    assert 65535 * channel.scale + channel.offset == pytest.approx(25.0, abs=0.001)
+    channel = volts_channel(ChannelConfig("a", range=0.5, unit="g", sensitivity_v=0.1))
+    assert (channel.gain, channel.range, channel.unit) == (10.0, (-1.0, 1.0), "g")
+    assert 65535 * channel.scale + channel.offset == pytest.approx(10.0, abs=0.001)
 
 
 def test_the_rate_is_the_one_the_clock_can_give():
@@ -112,8 +112,8 @@ def test_an_overrun_tells_how_much_was_lost_and_goes_on_behind_it():
         ({"rate_hz": 20_000.0, "channels": ["a", "b", "c"]}, {}, "at most 16666.7 Hz"),
         ({"rate_hz": 1000.0, "channels": []}, {}, "no channels"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "physical": 16}]}, {}, "inputs 0 to 15"),
-        ({"rate_hz": 1000.0, "channels": [{"name": "a", "gain": 3.0}]}, {}, "gains of a DT9806 are 1, 2, 4, 8"),
-        ({"rate_hz": 1000.0, "channels": [{"name": "a", "range": 12.0}]}, {}, "10, 5, 2.5, 1.25, 0.1 V"),
+        ({"rate_hz": 1000.0, "channels": [{"name": "a", "gain": 3.0}]}, {}, "gains of a DT9806 are 1, 10, 100, 500"),
+        ({"rate_hz": 1000.0, "channels": [{"name": "a", "range": 12.0}]}, {}, "10, 1, 0.1, 0.02 V"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "unit": "g"}]}, {}, "sensitivity_v"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "thermocouple": "K"}]}, {}, "polled tasks only"),
         ({"rate_hz": 1000.0, "channels": ["a"]}, {"speed": -1.0}, "options.speed"),

@@ -68,7 +68,7 @@ class SimOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SimBoard:
-    """A DT9806: 16 analogue inputs, 16 bit offset binary, ±10 V at gains 1, 2, 4, 8, 100; one A/D subsystem."""
+    """A DT9806: 16 analogue inputs, 16 bit offset binary, ±10 V at gains 1, 10, 100, 500; one A/D subsystem."""
 
     options_type = SimOptions
 

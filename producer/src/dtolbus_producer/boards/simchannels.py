@@ -6,7 +6,7 @@ from dtolbus_producer.boards.simsignal import FULL_SCALE_V
 from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
 
 INPUTS = 16
-GAINS = (1.0, 2.0, 4.0, 8.0, 100.0)
+GAINS = (1.0, 10.0, 100.0, 500.0)
 """The last one is for thermocouples: ±0.1 V."""
 SCALING = Scaling(-FULL_SCALE_V, FULL_SCALE_V, 16, "offset_binary")
 
