@@ -1,6 +1,7 @@
 """`dtolbus check`: what it tells is what then happens, and it leaves nothing behind."""
 
 import json
+import re
 import socket
 
 import pytest
@@ -62,6 +63,22 @@ def test_it_tells_each_channel_the_rate_read_back_and_where_everything_goes(lab,
     ):
         assert words in " ".join(done.out.split())
     assert [path.name for path in lab.parent.iterdir()] == ["lab.toml"]
+
+
+def test_a_conversion_that_no_voltage_of_the_range_has_a_value_of_is_a_problem(tmp_path, capsys):
+    lab = tmp_path / "lab.json"
+    channels = [
+        {"name": "load", "range": 1.0, "unit": "kN", "table": [[20, 0], [30, 1]]},
+        {"name": "pt", "physical": 1, "rtd": {"r0_ohm": 100, "excitation_a": 1}},
+        {"name": "cold", "physical": 2, "range": 0.1, "rtd": {"r0_ohm": 100, "excitation_a": 0.001}},
+    ]
+    lab.write_text(json.dumps({"device": [{"name": "dev", "task": [{"name": "t", "channels": channels}]}]}))
+    done = call(check, asked(lab), capsys)
+    assert done.code == 3
+    assert "channel 'load': no voltage of its range gives a value: look at its range" in done.err
+    assert "channel 'pt': no voltage" in done.err
+    assert "'cold'" not in done.err
+    assert re.search(r"cold +2 +-0\.1 to 0\.1 V +100 +-199\.\d+ to -0\.\d+ °C", done.out), done.out
 
 
 def test_as_json_it_is_whole(lab, capsys):

@@ -101,7 +101,7 @@ class Intake:
         first_sample, lost = self._lost
         if lost:
             self._lost = (0, 0)
-            message = f"the journal stalled: samples {first_sample} to {first_sample + lost} were not stored"
+            message = f"the journal stalled: {lost} samples from number {first_sample} on were not stored"
             log.warning("overrun", extra={"run": self._info.run_id, "first_sample": first_sample, "samples": lost})
             self._held.append(self._event_maker("overrun", message, first_sample, lost))
 

@@ -53,7 +53,7 @@ class _PolledRun:
             if found is End.END:
                 break
             if isinstance(found, Fault):
-                self.intake.event(found.kind, found.message, slot, found.lost_samples)
+                self.intake.event(found.kind, found.message, slot, found.lost_samples if found.fatal else 1)
                 if found.fatal:
                     return Outcome("lost", slot, found.message)
             elif isinstance(found, ErrorInfo) and self._request.on_error != "return":
@@ -122,7 +122,7 @@ class _PolledRun:
         following = int(min(max(slot + 1, current), asked))
         missed = following - slot - 1
         if missed:
-            message = f"the polls {slot + 1} to {following} were missed: the board took too long"
+            message = f"{missed} polls from number {slot + 1} on were missed: the board took too long"
             self.intake.event("overrun", message, slot + 1, missed)
         return following
 

@@ -1,5 +1,6 @@
 """Looks at boards, disks and ports for `dtolbus check`, and leaves all of them as they are."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dtolbus_producer.checking.report import (
     Report,
     TaskReport,
 )
+from dtolbus_producer.checking.spans import measured_span
 from dtolbus_producer.config import Config
 from dtolbus_producer.disks import disk_number, existing, folder_problem, room
 from dtolbus_producer.locking import is_locked
@@ -74,6 +76,7 @@ def _device(config: Config, device: DeviceConfig, runs: list[RunInfo], problems:
                 plan = _plan(board, task)
                 run = _run(config, device, task, plan)
                 runs.append(run)
+                problems += _without_values(device, plan)
                 tasks.append(_task(task, plan, run))
         finally:
             board.close()
@@ -82,6 +85,15 @@ def _device(config: Config, device: DeviceConfig, runs: list[RunInfo], problems:
         problems.append("; ".join(filter(None, (f"device {device.name!r}: {error}", todo))))
         return DeviceReport(name=device.name, board=device.board, problem=str(error), todo=todo)
     return DeviceReport(name=device.name, board=device.board, tasks=tuple(tasks))
+
+
+def _without_values(device: DeviceConfig, plan: TaskPlan) -> Iterator[str]:
+    """Yield the channels whose conversion gives no value at any voltage of their range."""
+    for channel in plan.channels:
+        span = measured_span(channel)
+        if span is not None and math.isnan(span[0]):
+            what = f"device {device.name!r}, channel {channel.name!r}: no voltage of its range"
+            yield f"{what} gives a value: look at its range or gain, and at the volts of its conversion"
 
 
 def _plan(board: Board, task: TaskConfig) -> TaskPlan:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dtolbus.channels import Channel
 from dtolbus.units.conversion import Bridge, Conversion, Lookup, Polynomial, Rtd, Thermocouple
 from dtolbus_producer.checking.report import DeviceReport, DiskReport, PlaceReport, Report, TaskReport
+from dtolbus_producer.checking.spans import measured_span
 from dtolbus_producer.columns import columns
 from dtolbus_producer.quantities import show_age, show_size
 
@@ -54,7 +55,7 @@ def _rate(task: TaskReport) -> str:
 
 
 def _channel(channel: Channel) -> tuple[str, ...]:
-    limits = _measured(channel) if channel.conversion is None else None
+    limits = measured_span(channel)
     unit = channel.unit or ""
     is_of_board = channel.range is not None and (unit == "V" or channel.range != limits)
     return (
@@ -85,16 +86,6 @@ def _conversion(conversion: Conversion | None) -> str:
         case Polynomial(coefficients):
             return f"polynomial of degree {len(coefficients) - 1}"
     return ""
-
-
-def _measured(channel: Channel) -> tuple[float, float] | None:
-    """Return the lowest and the highest value that the channel's codes stand for."""
-    if channel.encoding == "float" or channel.resolution_bits is None:
-        return None
-    codes = 2**channel.resolution_bits
-    first = 0 if channel.encoding == "offset_binary" else -codes // 2
-    ends = (channel.offset + first * channel.scale, channel.offset + (first + codes) * channel.scale)
-    return min(ends), max(ends)
 
 
 def _place(place: PlaceReport) -> tuple[str, ...]:
