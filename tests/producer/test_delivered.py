@@ -1,5 +1,6 @@
 """A board that gives what its plan does not say: told with the board's name, and never stored as something else."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from tests.producer.acquired import acquire_all, blocks_of, config_of, events_of
 
 from dtolbus.errors import BoardError
 from dtolbus.runs import list_runs
-from dtolbus_producer.boards import Buffer, Fault, Readout
+from dtolbus_producer.boards import Buffer, Fault, Readout, TaskPlan
 from dtolbus_producer.boards.sim import SimBlocks, SimReadings
 
 CLOCKED = {"name": "t", "rate_hz": 1000.0, "samples": 300, "block_samples": 100, "channels": ["x", "y"]}
@@ -29,6 +30,8 @@ POLLED = {"name": "t", "kind": "readings", "rate_hz": 100.0, "samples": 2, "chan
         (lambda b: b._replace(sensor_status={"x": [0] * 100}), "no array of 100 whole numbers"),
         (lambda b: b.codes, "a ndarray, which is neither values, nor a fault, nor its end"),
         (lambda b: Fault("overrun", "lost", -50), "a fault with -50 lost samples (overrun: lost)"),
+        (lambda b: Fault(None, "lost"), "a fault of kind None and message 'lost', which are texts"),
+        (lambda b: Fault("overrun", b"lost"), "a fault of kind 'overrun' and message b'lost', which are texts"),
     ],
 )
 def test_what_the_plan_does_not_say_ends_the_run_and_is_told(tmp_path, monkeypatch, spoilt, says):
@@ -58,6 +61,9 @@ def test_what_the_plan_does_not_say_ends_the_run_and_is_told(tmp_path, monkeypat
         (Readout({"x": 1.0, "y": 2.0, "z": 3.0}), "the channels 'x', 'y', 'z', where the plan has 'x', 'y'"),
         (Readout({"x": 1.0, "y": [2.0]}), "[2.0] for 'y', which is neither a number nor a text"),
         (Readout({"x": 1.0, "y": 2.0}, {"z": 1}), "a status of the channel 'z'"),
+        (Readout({"x": 1.0, "y": 2.0}, {"x": "open"}), "the status 'open' of 'x', which is none of 0, 1, 2, 3"),
+        (Readout({"x": 1.0, "y": 2.0}, {"x": 77}), "the status 77 of 'x', which is none of 0, 1, 2, 3"),
+        (Fault(7, "odd"), "a fault of kind 7 and message 'odd', which are texts"),
     ],
 )
 def test_a_poll_that_gives_something_else_is_a_failed_one(tmp_path, monkeypatch, given, says):
@@ -76,6 +82,38 @@ def test_a_polled_value_of_which_the_board_tells_a_status_is_none(tmp_path, monk
         assert math.isnan(reading.values["x"])
         assert reading.values["y"] == 7
         assert dict(reading.sensor_status) == {"x": 1, "y": 0}
+
+
+def test_polled_numbers_of_numpy_are_stored_as_they_are(tmp_path, monkeypatch):
+    given = Readout({"x": np.float32(1.5), "y": np.int64(7)}, {"x": np.int64(0)})
+    monkeypatch.setattr(SimReadings, "poll", lambda self, slot: given)
+    (run,) = acquire_all(config_of(POLLED), tmp_path)
+    readings = readings_of(run)
+    assert [reading.values for reading in readings] == [{"x": 1.5, "y": 7}] * 2
+    assert [dict(reading.sensor_status) for reading in readings] == [{"x": 0}] * 2
+
+
+@pytest.mark.parametrize("dtype", ["int64", ">u2", "complex128"])
+def test_a_plan_of_codes_that_no_record_can_hold_is_told(tmp_path, monkeypatch, dtype):
+    made, read = SimBlocks.__init__, SimBlocks.read
+
+    def planned(self, *args):
+        made(self, *args)
+        self.plan = dataclasses.replace(self.plan, dtype=dtype)
+
+    def typed(self, timeout_s):
+        found = read(self, timeout_s)
+        return found._replace(codes=found.codes.astype(dtype)) if isinstance(found, Buffer) else found
+
+    monkeypatch.setattr(SimBlocks, "__init__", planned)
+    monkeypatch.setattr(SimBlocks, "read", typed)
+    with pytest.raises(BoardError, match=f"a plan of {dtype!r} codes, which are int16, uint16, int32 or float64"):
+        acquire_all(config_of(CLOCKED, device={"reconnect_s": 0.3}), tmp_path)
+
+
+def test_a_plan_says_what_its_codes_are():
+    with pytest.raises(TypeError, match="dtype"):
+        TaskPlan(channels=(), rate_hz=1.0, board="mine")
 
 
 def test_a_board_that_never_gives_what_it_plans_is_given_up(tmp_path, monkeypatch):

@@ -4,6 +4,9 @@ import logging
 import math
 import threading
 import time
+from typing import Any
+
+import numpy as np
 
 from dtolbus.errors import BoardError
 from dtolbus.records import DaqReading, ErrorInfo, Record, utc_from_ns
@@ -94,7 +97,7 @@ class _PolledRun:
     def _take(self, found: Readout | ErrorInfo, slot: int, requested_ns: int, received_ns: int) -> None:
         info, offset_ns = self._info, self._offset_ns
         midpoint_ns = (requested_ns + received_ns) // 2
-        readout = Readout({}) if isinstance(found, ErrorInfo) else _without_faulty(found)
+        readout = Readout({}) if isinstance(found, ErrorInfo) else _storable(found)
 
         def make(index: int) -> Record:
             return DaqReading(
@@ -127,10 +130,17 @@ class _PolledRun:
         return following
 
 
-def _without_faulty(readout: Readout) -> Readout:
-    """Return what a poll gave, without the values that the board says are none: NaN, and None for a text."""
+def _storable(readout: Readout) -> Readout:
+    """Return what a poll gave in Python's own numbers, without the values that the board says are none.
+
+    Those are NaN, and None for a text.
+    """
     values = {
-        name: (None if isinstance(value, str) else math.nan) if readout.sensor_status.get(name) else value
+        name: (None if isinstance(value, str) else math.nan) if readout.sensor_status.get(name) else _plain(value)
         for name, value in readout.values.items()
     }
-    return Readout(values, readout.sensor_status)
+    return Readout(values, {name: int(status) for name, status in readout.sensor_status.items()})
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,6 +1,6 @@
 """Records as chunks of a `.dt-raw` file, and back. Pure: no file is opened here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -151,7 +151,7 @@ def _decode_bus_block(run: RunInfo, header: ChunkHeader, index: int, clock: Cloc
         clock=clock,
         read_started_at=_instant(header.read_started_at),
         read_finished_at=_instant(header.read_finished_at),
-        sensor_status=_status_of(header),
+        sensor_status=_status_of(header, [channel.name for channel in run.channels]),
         error=header.error,
         anchor=header.anchor,
     )
@@ -193,7 +193,7 @@ def _decode_lone_block(file: FileHeader, header: ChunkHeader, codes: Any) -> Daq
         elapsed_s=header.elapsed_s or 0.0,
         units={channel["name"]: channel.get("unit") for channel in raw["channels"]},
         is_linearised=bool(header.is_linearised),
-        sensor_status=_status_of(header),
+        sensor_status=_status_of(header, file.channels),
         error=error,
         run_id=raw.get("run_id"),
     )
@@ -218,9 +218,13 @@ def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _status_of(header: ChunkHeader) -> dict[str, Any]:
+def _status_of(header: ChunkHeader, channels: Sequence[str]) -> dict[str, Any]:
     if header.sensor_status is None:
         return {}
+    for name, runs in header.sensor_status.items():
+        told = sum(count for _, count in runs)
+        if name not in channels or told != header.valid_samples:
+            raise ValueError(f"{told} statuses of the channel {name!r} for {header.valid_samples} samples")
     return {
         name: np.repeat([status for status, _ in runs], [count for _, count in runs]).astype(np.int64)
         for name, runs in header.sensor_status.items()

@@ -76,7 +76,8 @@ class TaskPlan:
     channels: tuple[Channel, ...]
     rate_hz: float
     """As read back from the board."""
-    dtype: str = "float64"
+    dtype: str
+    """NumPy name of the codes' type: `int16`, `uint16`, `int32`, or `float64` for values."""
     block_samples: int = 1
     board: str
     """Model and serial number."""

@@ -5,7 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from dtolbus.units.status import SensorStatus
 from dtolbus_producer.boards import Buffer, End, Fault, Readout, TaskPlan
+
+_TYPES = ("int16", "uint16", "int32", "float64")
+"""What records hold."""
+_STATUSES = tuple(int(status) for status in SensorStatus)
 
 
 def checked(found: object, plan: TaskPlan) -> Buffer | Fault | End | None:
@@ -24,14 +29,20 @@ def readout_problem(found: object, plan: TaskPlan) -> str | None:
     if set(found.values) != set(names):
         return f"the channels {_listed(found.values)}, where the plan has {_listed(names)}"
     for name, value in found.values.items():
-        if not isinstance(value, float | int | str | np.number | None):
+        if not isinstance(value, float | int | str | np.number | np.bool_ | None):
             return f"{value!r} for {name!r}, which is neither a number nor a text"
-    unknown = sorted(set(found.sensor_status) - set(names))
-    return f"a status of the channel {unknown[0]!r}, which the plan does not have" if unknown else None
+    for name, status in found.sensor_status.items():
+        if name not in names:
+            return f"a status of the channel {name!r}, which the plan does not have"
+        if not isinstance(status, int | np.integer) or status not in _STATUSES:
+            return f"the status {status!r} of {name!r}, which is none of {', '.join(map(str, _STATUSES))}"
+    return None
 
 
 def _buffer_problem(buffer: Buffer, plan: TaskPlan) -> str | None:
     codes: Any = buffer.codes
+    if plan.dtype not in _TYPES:
+        return f"a plan of {plan.dtype!r} codes, which are {', '.join(_TYPES[:-1])} or {_TYPES[-1]}"
     if not isinstance(codes, np.ndarray):
         return f"{type(codes).__name__} for codes, which are a NumPy array"
     if codes.ndim != 2 or codes.shape[0] != len(plan.channels):
@@ -59,6 +70,8 @@ def _other_problem(found: object) -> str | None:
         return None
     if not isinstance(found, Fault):
         return f"a {type(found).__name__}, which is neither values, nor a fault, nor its end"
+    if not isinstance(found.kind, str) or not isinstance(found.message, str):
+        return f"a fault of kind {found.kind!r} and message {found.message!r}, which are texts"
     if not isinstance(found.lost_samples, int) or found.lost_samples < 0:
         return f"a fault with {found.lost_samples!r} lost samples ({found.kind}: {found.message})"
     return None

@@ -164,7 +164,7 @@ class DtReadings:
     """A polled task: one reading of each channel's converter, one after another, in engineering units."""
 
     def __init__(self, subsystem: AnalogInput, channels: tuple[Channel, ...], rate_hz: float) -> None:
-        self.plan = TaskPlan(channels=channels, rate_hz=rate_hz, board=subsystem.board)
+        self.plan = TaskPlan(channels=channels, rate_hz=rate_hz, dtype="float64", board=subsystem.board)
         self._subsystem = subsystem
         self._failing_since_ns: int | None = None
 

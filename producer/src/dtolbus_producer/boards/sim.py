@@ -241,6 +241,7 @@ class SimReadings:
                 for channel in task.channel_configs
             ),
             rate_hz=task.rate_hz or 1.0,
+            dtype="float64",
             board=MODEL,
         )
         self._board = board

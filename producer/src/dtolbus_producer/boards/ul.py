@@ -103,7 +103,7 @@ class UlBoard:
         facts = inputs.facts(options)
         entries = channel_list(task, options, facts)
         channels = tuple(channel_of(entry, facts, gives_codes=False) for entry in entries)
-        plan = TaskPlan(channels=channels, rate_hz=task.rate_hz or 1.0, board=inputs.board)
+        plan = TaskPlan(channels=channels, rate_hz=task.rate_hz or 1.0, dtype="float64", board=inputs.board)
         return UlReadings(inputs, plan, entries, options)
 
     def _open_inputs(self) -> AnalogInput:
