@@ -62,10 +62,10 @@ class EmbeddedPostgres:
         return f"the PostgreSQL server in {self._place} died; it is started again" if is_news else None
 
     def _is_dead(self) -> bool:
-        process = self._server.get_postmaster_info().process
         try:
+            process = self._server.get_postmaster_info().process
             return not process.is_running() or process.status() == "zombie"
-        except Exception:  # psutil's own, where it goes meanwhile
+        except Exception:  # psutil's own, or the package's, where it goes meanwhile
             return True
 
     def _start_again(self) -> None:
