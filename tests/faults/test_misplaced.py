@@ -101,6 +101,24 @@ def test_a_copy_is_left_out_of_everything_and_told(tmp_path: Path, caplog: pytes
 
 
 @pytest.mark.parametrize("is_over", [True, False], ids=["over", "running"])
+def test_the_only_folder_of_a_run_under_another_name_is_no_complete_journal(tmp_path: Path) -> None:
+    with Feed(tmp_path) as feed:
+        destination = SqliteDestination(tmp_path / "x.sqlite", blocks="both")
+        with feed.thread("sqlite", destination, str(tmp_path / "x.sqlite"), blocks="both"):
+            feed.catches_up("sqlite")
+    assert verify(tmp_path).complete
+    other = block_run("0190a5f4-0000-7000-8000-00000000000f")
+    writer = RunWriter(tmp_path / "journal", other, sync_ms=0)
+    writer.append(block(other, 0))
+    writer.close()
+    away = writer.path.rename(writer.path.with_name("renamed"))
+    certificate = verify(tmp_path)
+    assert not certificate.complete
+    (failure,) = certificate.failures
+    assert str(away) in failure
+    assert str(writer.path) in failure
+
+
 def test_a_run_that_goes_while_it_is_served_is_told_and_comes_back(
     tmp_path: Path, is_over: bool, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,6 +47,9 @@ class RawFormatError(DtolbusError):
 class MisplacedRunError(RawFormatError):
     """A folder of the journal is not that of the run which its `run.json` names."""
 
+    is_only = False
+    """Whether the run's own folder is not there: it was renamed, and is no copy."""
+
 
 class BoardError(DtolbusError):
     """The board refused what was asked of it, or went away."""

@@ -123,10 +123,12 @@ def placed_run(path: Path) -> "RunFolder":
     info = folder.info
     own = Path(*path.parts[:-3], *(quote(name) if name else "?" for name in (info.device, info.task, info.run_id)))
     if path != own:
-        raise MisplacedRunError(
+        error = MisplacedRunError(
             f"{path} is left out: its {RUN_FILE} says that it is the run of {own}; move it out of the journal, or "
             f"back to there, where that is gone"
         )
+        error.is_only = not (own / RUN_FILE).exists()
+        raise error
     return folder
 
 

@@ -97,7 +97,7 @@ def _folders(journal: Path, certificate: Certificate) -> Iterator[RunFolder]:
             if any(path.glob("*.dt-*")):
                 certificate.failures.append(f"{path}: holds records, and no run.json that says what they are")
         except MisplacedRunError as error:
-            certificate.remarks.append(str(error))
+            (certificate.failures if error.is_only else certificate.remarks).append(str(error))
         except (RawFormatError, OSError) as error:
             certificate.failures.append(str(error))
 
