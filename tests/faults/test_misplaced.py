@@ -100,7 +100,6 @@ def test_a_copy_is_left_out_of_everything_and_told(tmp_path: Path, caplog: pytes
     assert RunFolder(original).segments() == []
 
 
-@pytest.mark.parametrize("is_over", [True, False], ids=["over", "running"])
 def test_the_only_folder_of_a_run_under_another_name_is_no_complete_journal(tmp_path: Path) -> None:
     with Feed(tmp_path) as feed:
         destination = SqliteDestination(tmp_path / "x.sqlite", blocks="both")
@@ -119,6 +118,7 @@ def test_the_only_folder_of_a_run_under_another_name_is_no_complete_journal(tmp_
     assert str(writer.path) in failure
 
 
+@pytest.mark.parametrize("is_over", [True, False], ids=["over", "running"])
 def test_a_run_that_goes_while_it_is_served_is_told_and_comes_back(
     tmp_path: Path, is_over: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
