@@ -206,7 +206,8 @@ def test_a_disk_that_stalls_makes_an_overrun_with_its_exact_samples_never_silenc
     events = events_of(run)
     assert events
     assert {event.kind for event in events} == {"overrun"}
-    assert "journal stalled" in events[0].message
+    lost, first = events[0].lost_samples, events[0].sample_index
+    assert events[0].message == f"the journal stalled: {lost} samples from number {first} on were not stored"
     expected = 0
     for record in records_of(run):
         if isinstance(record, DaqEvent):

@@ -11,6 +11,7 @@ from tests.producer.acquired import acquire_all, config_of, events_of, readings_
 from dtolbus.errors import BoardError, UsageError
 from dtolbus.records import DaqEvent, DaqReading
 from dtolbus.runs import list_runs
+from dtolbus_producer.boards import Fault
 from dtolbus_producer.boards.sim import SimReadings
 from dtolbus_producer.config import dump_config
 
@@ -123,6 +124,20 @@ def test_raise_ends_the_run_as_interrupted_and_the_acquisition_with_an_error(tmp
     assert run.status().state == "interrupted"
     assert [(event.kind, event.sample_index) for event in events_of(run)] == [("poll_failed", 2)]
     assert len(readings_of(run)) == 2
+
+
+@pytest.mark.parametrize("told", [0, 1, 7])
+def test_a_fault_that_is_not_fatal_is_one_lost_poll_whatever_the_board_tells(tmp_path, monkeypatch, told):
+    real = SimReadings.poll
+    fault = Fault("sdk_error", "the converter was busy", told)
+    monkeypatch.setattr(SimReadings, "poll", lambda self, slot: fault if slot == 2 else real(self, slot))
+    (run,) = acquire_all(config_of({**SLOW, "rate_hz": 20.0, "samples": 5}), tmp_path)
+    total, polled = slots_of(run)
+
+    (event,) = [event for event in events_of(run) if event.kind == "sdk_error"]
+    assert (event.sample_index, event.lost_samples) == (2, 1)
+    assert total == 5
+    assert 2 not in [slot for slot, _ in polled]
 
 
 CHILD = """

@@ -124,7 +124,7 @@ def test_what_the_reader_remarks_is_told() -> None:
 
 def test_a_gap_where_the_journal_has_the_record_is_missing() -> None:
     line = line_for([stored_blocks()[0], stored_blocks()[2]], gaps=[Gap(1, 2, "damaged in the journal")])
-    assert (line.missing, line.remarks) == (1, ["gap 1…1, which the journal has"])
+    assert (line.missing, line.remarks) == (1, ["gap 1, which the journal has"])
 
 
 def test_what_a_damaged_journal_cannot_give_any_more_is_the_sinks_and_is_not_compared() -> None:

@@ -189,7 +189,7 @@ SQL: list[tuple[RunInfo, str, str]] = [
     (
         READINGS,
         f"INSERT INTO gaps VALUES ('{READINGS.run_id}', '{STREAM}', 1, 2, NULL, NULL, 'lost')",
-        "gap 1…1, which the journal has",
+        "gap 1, which the journal has",
     ),
     (
         READINGS,

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from dtolbus.errors import RawFormatError
+from dtolbus.ranges import in_words
 from dtolbus.registrations import Registration, read_registrations
 from dtolbus.topics import stream_name
 from dtolbus_producer.deletion import delete, deleting
@@ -77,7 +78,7 @@ def _told(gone: Iterable[Removal], done: str) -> Iterator[str]:
         removals = list(group)
         run, size = removals[0].run, sum(removal.segment.bytes for removal in removals)
         where = f"{stream_name(run.device, run.task)} {run.run_id}"
-        records = f"records {removals[0].segment.first_index} to {removals[-1].segment.end_index}"
+        records = f"records {in_words(removals[0].segment.first_index, removals[-1].segment.end_index)}"
         yield f"{done:8} {where}: {records}, {_counted(len(removals))}, {show_size(size)}"
     if by_run:
         yield f"{done}: {show_size(sum(removal.segment.bytes for removal in by_run))} in all"

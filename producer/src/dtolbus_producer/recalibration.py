@@ -8,6 +8,7 @@ import msgspec
 
 from dtolbus.channels import Channel, status_of_codes
 from dtolbus.errors import UsageError
+from dtolbus.ranges import in_words
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo, block_of_run
 from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards.calibration import linear, measuring
@@ -158,6 +159,7 @@ def _gap_event(
 ) -> DaqEvent:
     first, end = samples
     causes = "; ".join(dict.fromkeys(gap.cause for gap in gaps))
+    missing = in_words(gaps[0].from_index, gaps[-1].to_index)
     number = "" if end > first else "; how many samples that were, it does not tell"
     return DaqEvent(
         device=new.device,
@@ -165,7 +167,7 @@ def _gap_event(
         run_id=new.run_id,
         record_index=index,
         kind=GAP,
-        message=f"records {gaps[0].from_index} to {gaps[-1].to_index} of run {old_id} are missing: {causes}{number}",
+        message=f"records {missing} of run {old_id} are missing: {causes}{number}",
         sample_index=first,
         lost_samples=max(end - first, 0),
         t_mono_ns=at_ns[0],

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dtolbus.errors import CannotStartError
+from dtolbus.ranges import in_words
 from dtolbus.records import DaqBlock, DaqEvent, RunInfo, ns_from_utc
 from dtolbus.sequencer import Ended, Item, Missing, size_of
 from dtolbus.subscriber import Subscriber
@@ -33,7 +34,7 @@ class _Stream:
         name = stream_name(self.run.device, self.run.task)
         if isinstance(item, Missing):
             self.lost += item.gap.to_index - item.gap.from_index
-            return f"{name}: gap {item.gap.from_index} to {item.gap.to_index}: {item.gap.cause}"
+            return f"{name}: gap {in_words(item.gap.from_index, item.gap.to_index)}: {item.gap.cause}"
         if isinstance(item, Ended):
             self.is_over = True
             return f"{name}: run {self.run.run_id} is over, {item.final} records"

@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 import msgspec
 
 from dtolbus.manifest import DELETED
+from dtolbus.ranges import in_words
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunEnd, RunInfo
 from dtolbus_workers.comparing import (
     had_no_room,
@@ -221,7 +222,7 @@ class _Comparison:
             known = sum(_overlap(journals, gap) for journals in self._journal_gaps)
             explained += known
             if known < min(gap.to_index, self._line.expected) - gap.from_index:
-                self._line.remark(f"gap {gap.from_index}…{gap.to_index - 1}, which the journal has")
+                self._line.remark(f"gap {in_words(gap.from_index, gap.to_index)}, which the journal has")
         return explained
 
     def _check_position(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from dtolbus.manifest import DELETED
+from dtolbus.ranges import in_words
 from dtolbus_workers.certificate import Certificate, Line
 
 
@@ -32,7 +33,7 @@ def as_text(certificate: Certificate) -> list[str]:
     lines = _table([_HEADINGS, *(_cells(line) for line in certificate.lines)]) if certificate.lines else []
     for line in certificate.lines:
         where = f"{line.sink} {line.stream} {line.run_id}"
-        lines += [f"  {where}: gap {gap.from_index} to {gap.to_index}: {gap.cause}" for gap in line.gaps]
+        lines += [f"  {where}: gap {in_words(gap.from_index, gap.to_index)}: {gap.cause}" for gap in line.gaps]
         lines += [f"  {where}: {remark}" for remark in line.remarks]
         if line.missing:
             lines.append(f"  {where}: {line.missing} records missing; `dtolbus up --catch-up` fills them in")

@@ -9,6 +9,7 @@ import msgspec
 
 from dtolbus.errors import DtolbusError, MisplacedRunError, RawFormatError, UsageError
 from dtolbus.manifest import DELETED, Manifest
+from dtolbus.ranges import in_words
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
 from dtolbus.registrations import SINKS_FOLDER, Registration, read_registration
 from dtolbus.runs import RunFolder, placed_run
@@ -124,9 +125,8 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
     for found in folder.records(0, status.head):
         lost += _lost_samples(found, manifest)
         if isinstance(found, Gap) and not found.cause.startswith(DELETED):
-            what = (
-                f"{stream} {run.run_id}: the journal cannot give the records {found.from_index} to {found.to_index} any"
-            )
+            records = in_words(found.from_index, found.to_index)
+            what = f"{stream} {run.run_id}: the journal cannot give the records {records} any"
             certificate.fail(f"{what} more ({found.cause}); sinks that have them have the only copy")
     if lost:
         certificate.losses.append(f"{stream} {run.run_id}: {lost} samples a channel never reached the journal")

@@ -118,7 +118,10 @@ class PolledSource(Protocol):
     plan: TaskPlan
 
     def poll(self, slot: int) -> Readout | Fault | End:
-        """Return the values now; `slot` counts the polls due since the start. What it raises is one reading's error."""
+        """Return the values now; `slot` counts the polls due since the start. What it raises is one reading's error.
+
+        A fault is this poll lost, or, where it is fatal, the end of the task.
+        """
 
 
 class Board(Protocol):
