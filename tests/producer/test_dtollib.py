@@ -3,6 +3,7 @@
 import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
 from tests.producer.acquired import acquire_all, blocks_of, events_of
@@ -14,6 +15,8 @@ from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards import End, dtblocks, finding
 from dtolbus_producer.boards.dtchannels import buffer_count, options_of
 from dtolbus_producer.boards.testing import BLOCK, RATE_HZ, BoardConformance
+from dtolbus_producer.checking.looking import look
+from dtolbus_producer.config import config_from
 from dtolbus_producer.doctor import software
 from dtolbus_producer.tasks import ChannelConfig
 
@@ -283,6 +286,34 @@ def test_a_board_is_found_by_its_name_or_is_the_first(bench, tmp_path):
     bench.backend.boards.clear()
     with pytest.raises(CannotStartError, match=r"'dev': no DT-Open Layers board is there"):
         acquire_all(config_of(device_of()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("second", "options", "is_refused"),
+    [
+        ("dtollib", {}, True),
+        ("dtollib:DT9806(00)", {}, True),
+        ("dtollib:DT9805(01)", {}, False),
+        ("dtollib:DT9806(00)", {"element": 1}, False),
+    ],
+)
+def test_check_refuses_two_devices_on_one_board(bench, tmp_path, capsys, second, options, is_refused):
+    from dtollib.testing import make_fake_dt9805
+
+    bench.backend.boards.append(make_fake_dt9805(name="DT9805(01)"))
+    devices = [
+        {**msgspec.to_builtins(device_of(board=board, options=chosen)), "name": name}
+        for name, board, chosen in (("left", "dtollib", {}), ("right", second, options))
+    ]
+    report = look(config_from({"data": str(tmp_path), "device": devices}))
+    told = [problem for problem in report.problems if "has already" in problem]
+    assert bool(told) == is_refused
+    if is_refused:
+        assert told == [
+            f"device 'right': board = '{second}' is DT9806(00), which the device 'left' has already; name another in "
+            f"`board`, see `dtolbus boards`"
+        ]
+        assert report.devices[1].problem is not None
 
 
 def test_the_boards_that_are_connected_are_listed_and_one_that_is_taken_by_its_name(bench, monkeypatch):

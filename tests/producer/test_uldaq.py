@@ -4,6 +4,7 @@ import ctypes.util
 import sys
 from fractions import Fraction
 
+import msgspec
 import numpy as np
 import pytest
 from tests.producer.acquired import acquire_all, blocks_of, events_of
@@ -31,6 +32,8 @@ from dtolbus_producer.boards.testing import BLOCK, SAMPLES, BoardConformance
 from dtolbus_producer.boards.ul import UlBoard
 from dtolbus_producer.boards.ulchannels import range_named
 from dtolbus_producer.boards.uldriver import AnalogInput
+from dtolbus_producer.checking.looking import look
+from dtolbus_producer.config import config_from
 from dtolbus_producer.lookingcli import boards
 from dtolbus_producer.sensorconfig import RtdConfig
 from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
@@ -210,6 +213,19 @@ def test_a_board_that_is_not_there_or_taken_is_one_line(standin, tmp_path):
     standin.set(model=2)
     with pytest.raises(CannotStartError, match="no board of libuldaq is there"):
         acquire_all(config_of(device_of()), tmp_path)
+
+
+def test_check_refuses_two_devices_on_one_board(standin, tmp_path):
+    devices = [
+        {**msgspec.to_builtins(device_of(board=board)), "name": name}
+        for name, board in (("left", "uldaq"), ("right", "uldaq:01C0FFEE"))
+    ]
+    report = look(config_from({"data": str(tmp_path), "device": devices}))
+    assert report.devices[0].problem is None
+    assert (
+        "device 'right': board = 'uldaq:01C0FFEE' is DT9837A 01C0FFEE, which the device 'left' has already; name "
+        "another in `board`, see `dtolbus boards`"
+    ) in report.problems
 
 
 def test_the_boards_that_are_connected_are_listed(standin, capsys):

@@ -78,6 +78,12 @@ class DtBoard:
             with contextlib.suppress(BoardError), board_errors(self._board):
                 driver.terminate(self._hdrvr)
 
+    @property
+    def takes(self) -> str:
+        """What of the hardware the open board has for itself."""
+        element = self._options.element
+        return f"{self._board}, A/D subsystem {element}" if element else self._board
+
     def blocks(self, task: TaskConfig) -> DtBlocks:
         """Configure a clocked task; its rate is the one that the driver then reports."""
         subsystem = self._subsystem()

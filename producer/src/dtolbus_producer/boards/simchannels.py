@@ -7,7 +7,7 @@ from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
 
 INPUTS = 16
 GAINS = (1.0, 10.0, 100.0, 500.0)
-"""The last one is for thermocouples: ±0.1 V."""
+"""Thermocouples get 100 by themselves: ±0.1 V."""
 SCALING = Scaling(-FULL_SCALE_V, FULL_SCALE_V, 16, "offset_binary")
 
 _CLOCK_HZ = 24_000_000

@@ -4,7 +4,7 @@
 
     class TestMyBoard(BoardConformance):
         faults = frozenset({"overrun", "loss"})
-        def device(self, place, fault, **task): return DeviceConfig("dev", "mine", {…}, (TaskConfig("t", …, **task),))
+        def device(self, place, fault="", **task): return DeviceConfig("dev", "mine", {…}, (TaskConfig("t", **task),))
         def expected(self, channel, first, count): return …   # the codes that the input gives
 """
 

@@ -74,6 +74,11 @@ class UlBoard:
         if inputs is not None:
             inputs.release()
 
+    @property
+    def takes(self) -> str:
+        """What of the hardware the open board has for itself."""
+        return self._open_inputs().board
+
     def blocks(self, task: TaskConfig) -> UlBlocks:
         """Configure a clocked task. The library tells the true rate when a scan starts: one is started for a moment."""
         inputs, options = self._open_inputs(), self._options

@@ -42,7 +42,8 @@ def look(config: Config) -> Report:
     data = Path(config.data).absolute()
     problems: list[str] = []
     runs: list[RunInfo] = []
-    devices = tuple(_device(config, device, runs, problems) for device in config.devices)
+    taken: dict[str, str] = {}
+    devices = tuple(_device(config, device, runs, problems, taken) for device in config.devices)
     for run in runs:
         check_run(run)
     problems += _folder_problems(data)
@@ -65,13 +66,19 @@ def look(config: Config) -> Report:
     )
 
 
-def _device(config: Config, device: DeviceConfig, runs: list[RunInfo], problems: list[str]) -> DeviceReport:
-    """Open the device's board for a moment and read its tasks back."""
+def _device(
+    config: Config, device: DeviceConfig, runs: list[RunInfo], problems: list[str], taken: dict[str, str]
+) -> DeviceReport:
+    """Open the device's board for a moment and read its tasks back; `taken` has who takes which hardware.
+
+    A board that is one device's alone has, while it is open, a property `takes`: what it is, as people know it.
+    """
     tasks: list[TaskReport] = []
     try:
         board = board_class(device.board_kind)(device)
         board.open()
         try:
+            _take(board, device, taken)
             for task in device.tasks:
                 plan = _plan(board, task)
                 run = _run(config, device, task, plan)
@@ -94,6 +101,17 @@ def _without_values(device: DeviceConfig, plan: TaskPlan) -> Iterator[str]:
         if span is not None and math.isnan(span[0]):
             what = f"device {device.name!r}, channel {channel.name!r}: no voltage of its range"
             yield f"{what} gives a value: look at its range or gain, and at the volts of its conversion"
+
+
+def _take(board: Board, device: DeviceConfig, taken: dict[str, str]) -> None:
+    """Note what the device takes. Raises CannotStartError where another one does."""
+    takes: str | None = getattr(board, "takes", None)
+    if takes is None:
+        return
+    other = taken.setdefault(takes, device.name)
+    if other != device.name:
+        what = f"board = {device.board!r} is {takes}, which the device {other!r} has already"
+        raise CannotStartError(f"{what}; name another in `board`, see `dtolbus boards`")
 
 
 def _plan(board: Board, task: TaskConfig) -> TaskPlan:
