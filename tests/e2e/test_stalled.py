@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.e2e.stacks import KILL, Up, assert_complete
+from tests.e2e.stacks import KILL, Up, assert_complete, runs
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGSTOP")
@@ -55,3 +55,14 @@ def test_a_sink_that_is_long_in_opening_does_not_keep_the_boards_from_recording(
         up.wait_for_positions(4, ("sqlite",))
         up.process.send_signal(signal.SIGINT)
         assert_complete(up, up.end())
+
+
+def test_a_schema_that_another_worker_has_stops_up_before_the_boards_start(tmp_path: Path, postgres_dsn: str) -> None:
+    options = ("--sinks", "postgres", "--dsn", postgres_dsn)
+    with Up(tmp_path / "first", *options) as first:
+        first.wait_for_positions(4, ("postgres",))
+        with Up(tmp_path / "second", *options, "--duration", "1") as second:
+            code = second.end()
+    assert (code, second.errors.count("\n")) == (3, 1), second.errors
+    assert "is in use by another worker, dtolbus-postgres (pid" in second.errors
+    assert not runs(second.data)

@@ -42,8 +42,8 @@ LOCK_FILE = ".up.lock"
 PIDS_FILE = "pids.json"
 _TURN_S = 0.1
 _GATEWAY_S = 20.0
-_SINKS_S = 10.0
-"""How long the boards wait for the sinks to open what they have."""
+_SINKS_S = 40.0
+"""How long the boards wait for the sinks to open: longer than a worker waits for a schema that is in use, 30 s."""
 _OVERTIME_S = 15.0
 """How much longer than asked an acquisition may take before it is told to stop."""
 _END_S = 20.0
