@@ -26,7 +26,7 @@ from dtolbus.wire import (
 )
 
 _CREDIT = 128
-_DAMAGED = 5
+_DAMAGED = 20
 """Damaged answers in a row after which it is no use asking again."""
 
 
