@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -110,6 +110,14 @@ class BlockSource(Protocol):
 
     def stop(self) -> None:
         """Stop the clock, however much was not read yet. Never raises; does nothing when it is stopped."""
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A source that need not begin at the beginning: a recording."""
+
+    def skip(self, samples: int) -> None:
+        """Leave out so many samples of each channel, which an earlier run has had; called before `start`."""
 
 
 class PolledSource(Protocol):

@@ -97,6 +97,10 @@ class PlaybackBlocks:
         """Start the clock."""
         self._started_ns = time.perf_counter_ns()
 
+    def skip(self, samples: int) -> None:
+        """Leave out so many samples, which an earlier run has had."""
+        self._pieces = _without(self._pieces, samples)
+
     def stop(self) -> None:
         """Let go of the file."""
         self._ready = None
@@ -148,6 +152,17 @@ def _blocks_of(recording: Recording, rows: list[int], size: int, loop: bool) -> 
             break
     if rest.shape[1]:
         yield np.ascontiguousarray(rest)
+
+
+def _without(pieces: Iterator[Piece | Fault], samples: int) -> Iterator[Piece | Fault]:
+    """Yield the pieces without the first `samples` samples."""
+    for piece in pieces:
+        is_fault = isinstance(piece, Fault)
+        count = piece.lost_samples if isinstance(piece, Fault) else piece.shape[1]
+        left_out = min(samples, count)
+        samples -= left_out
+        if left_out < count or (is_fault and not left_out and not samples):
+            yield piece._replace(lost_samples=count - left_out) if isinstance(piece, Fault) else piece[:, left_out:]
 
 
 def _rows(recording: Recording, task: TaskConfig) -> list[int]:
