@@ -13,7 +13,14 @@ from dtolbus.errors import BoardError, RawFormatError
 from dtolbus_producer.boards import Buffer, End, Fault, PolledSource, TaskPlan
 from dtolbus_producer.boards.recording import Piece, Recording, open_recording
 from dtolbus_producer.conversions import conversion_key
-from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError, check_rate
+from dtolbus_producer.tasks import (
+    ChannelConfig,
+    DeviceConfig,
+    TaskConfig,
+    WrongKeyError,
+    check_rate,
+    check_speed,
+)
 
 
 class PlaybackOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -191,6 +198,5 @@ def _check_channel(key: str, channel: ChannelConfig, names: list[str]) -> None:
 
 def _options(device: DeviceConfig) -> PlaybackOptions:
     options = msgspec.convert(device.options, PlaybackOptions, strict=True)
-    if options.speed != "max" and not (options.speed > 0 and math.isfinite(options.speed)):
-        raise WrongKeyError("options.speed", f"{options.speed} is no speed: give a number above 0, or 'max'")
+    check_speed("options.speed", options.speed)
     return options
