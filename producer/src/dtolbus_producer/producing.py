@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dtolbus.errors import UsageError
 from dtolbus_producer.acquisition import acquire
+from dtolbus_producer.boards.sharing import refuse_shared
 from dtolbus_producer.children import end_all
 from dtolbus_producer.config import Config, load_config, with_duration
 from dtolbus_producer.durations import check_durations
@@ -47,6 +48,7 @@ def run_producer(
 
 def _run_all(config: Config, data: Path, duration_s: float | None, stop: threading.Event) -> int:
     """Run a process for each device, and start again what dies; return 1 where one of them never got done."""
+    refuse_shared(config.devices)
     logs = data / "logs"
     path = logs / "producer.json"
     write_config(config, path)

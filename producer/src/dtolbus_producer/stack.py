@@ -13,6 +13,7 @@ import msgspec
 from dtolbus import files
 from dtolbus.cli import check_text
 from dtolbus.errors import CannotStartError
+from dtolbus_producer.boards.sharing import refuse_shared
 from dtolbus_producer.certifying import Certificate
 from dtolbus_producer.children import Child, end_all
 from dtolbus_producer.config import Config
@@ -58,6 +59,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         taken = f"{data} has a `dtolbus up` already: stop it, or choose another folder with --data"
         held.enter_context(locked(data / LOCK_FILE, taken))
         check_ports(config.gateway)
+        refuse_shared(config.devices)
         dsn = next((sink.dsn for sink in config.sinks if sink.kind == "postgres"), None)
         server = held.enter_context(EmbeddedPostgres(data)) if dsn == EMBEDDED else None
         dsn = dsn if server is None else server.dsn

@@ -85,6 +85,8 @@ class TaskPlan:
     """The board can be kept waiting, and loses nothing (a recording)."""
     keeps_time: bool = True
     """Buffers come when their samples were taken, so that the clock can be fitted; else the nominal rate holds."""
+    speed: float = 1.0
+    """How much faster than `rate_hz` samples come (recordings, simulations); inf: as fast as the journal takes them."""
     is_triggered: bool = False
     """`start` only arms the task: the first sample comes with a trigger, at any time later."""
     meta: dict[str, Any] = field(default_factory=dict)

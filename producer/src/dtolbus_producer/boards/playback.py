@@ -91,10 +91,10 @@ class PlaybackBlocks:
             board=f"playback of {recording.path.name}",
             can_wait=True,
             keeps_time=False,
+            speed=math.inf if options.speed == "max" else options.speed,
             meta=recording.meta,
         )
-        speed = math.inf if options.speed == "max" else options.speed
-        self._period_ns = 1e9 / recording.rate_hz / speed
+        self._period_ns = 1e9 / recording.rate_hz / self.plan.speed
         self._pieces = _blocks_of(recording, rows, self.plan.block_samples, options.loop)
         self._ready: Piece | None = None
         self._delivered = 0

@@ -109,9 +109,9 @@ class SimBlocks:
             board=MODEL,
             can_wait=options.speed == "max",
             keeps_time=options.speed == 1,
+            speed=math.inf if options.speed == "max" else options.speed,
         )
-        speed = math.inf if options.speed == "max" else options.speed
-        self.true_period_ns = 1e9 / (rate_hz * (1 + options.drift_ppm * 1e-6)) / speed
+        self.true_period_ns = 1e9 / (rate_hz * (1 + options.drift_ppm * 1e-6)) / self.plan.speed
         self.started_mono_ns = 0
         """Monotonic instant of sample 0, ns; known once it is started."""
         self._board = board
