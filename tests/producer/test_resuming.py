@@ -1,10 +1,20 @@
 """What is left of a recording, and what is said of what it lacks."""
 
+import msgspec
 import pytest
 from tests.producer.acquired import acquire_all, config_of
 
 from dtolbus.records import DaqEvent, Gap
-from dtolbus_producer.resuming import Before, before_of, earlier_runs, newest_runs, rest_of, run_names, samples_over
+from dtolbus_producer.resuming import (
+    Before,
+    before_of,
+    earlier_runs,
+    newest_of,
+    newest_runs,
+    rest_of,
+    run_names,
+    samples_over,
+)
 from dtolbus_producer.shortfall import shortfalls
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig
 
@@ -53,6 +63,15 @@ def test_only_the_newest_run_of_this_session_is_gone_on_from(tmp_path):
     assert newest_runs(journal, "dev", earlier) == []
     *_, last = [acquire_all(config, tmp_path) for _ in range(2)][-1]
     assert newest_runs(journal, "dev", earlier) == [last.info.run_id]
+
+
+def test_the_newest_run_is_the_one_that_none_goes_on_from_though_the_clock_was_set_back(tmp_path):
+    config = config_of({"name": "t", "rate_hz": 1000, "channels": ["a"], "samples": 10}, options={"speed": "max"})
+    (run,) = acquire_all(config, tmp_path)
+    older = msgspec.structs.replace(run.info, run_id="z", goes_on_from=None)
+    newer = msgspec.structs.replace(run.info, run_id="b", goes_on_from="z", samples_before=4)
+    copy = msgspec.structs.replace(run.info, run_id="c", goes_on_from="z", meta={"recalibrated_from": "b"})
+    assert newest_of([newer, older, copy]) == {("dev", "t"): newer}
 
 
 def test_less_than_was_asked_is_told_and_nothing_else():

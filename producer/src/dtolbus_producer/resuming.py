@@ -92,22 +92,25 @@ def run_names(journal: Path, device: str) -> set[str]:
 def newest_runs(journal: Path, device: str, besides: Collection[str]) -> list[str]:
     """Return the id of the newest run of each of the device's tasks, besides the folders of these names.
 
-    What a run was recalibrated to is no run of its own, and one that cannot be read is left out, which is logged.
+    One that cannot be read is left out, which is logged.
     """
-    newest: dict[str, str] = {}
+    found: list[RunInfo] = []
     for path in (journal / quote(device)).glob(f"*/*/{RUN_FILE}"):
         if path.parent.name in besides:
             continue
         try:
-            info = placed_run(path.parent).info
+            found.append(placed_run(path.parent).info)
         except (RawFormatError, OSError) as error:
             log.warning("run cannot be read", extra={"run": str(path.parent), "cause": str(error)})
-            continue
-        if is_recorded(info):
-            newest[info.task] = max(newest.get(info.task, ""), info.run_id)
-    return sorted(newest.values())
+    return sorted(info.run_id for info in newest_of(found).values())
 
 
-def is_recorded(run: RunInfo) -> bool:
-    """Return whether the run came from a board, and is not another one's records with another calibration."""
-    return RECALIBRATED_FROM not in run.meta
+def newest_of(runs: Iterable[RunInfo]) -> dict[tuple[str, str], RunInfo]:
+    """Return the newest run of each device and task: the one that no other goes on from, whatever the wall clock did.
+
+    What a run was recalibrated to is no run of its own.
+    """
+    recorded = [run for run in runs if RECALIBRATED_FROM not in run.meta]
+    followed = {run.goes_on_from for run in recorded}
+    last = [run for run in recorded if run.run_id not in followed]
+    return {(run.device, run.task): run for run in sorted(last, key=lambda run: run.run_id)}

@@ -10,7 +10,7 @@ from dtolbus.registrations import Registration
 from dtolbus.runs import placed_run, run_path
 from dtolbus_producer.progress import JournalWatch, SinkProgress, SinkWatch, Snapshot, sink_progress, snapshot
 from dtolbus_producer.progress import what_is_behind as behind_with
-from dtolbus_producer.resuming import Before, before_of, is_recorded
+from dtolbus_producer.resuming import Before, before_of, newest_of
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,8 @@ class Watch:
 
     def had(self) -> dict[tuple[str, str], Before]:
         """Return what this session recorded, by device and task."""
-        newest = {(run.info.device, run.info.task): run.info for run in self.new_runs() if is_recorded(run.info)}
         found = {}
-        for stream, info in newest.items():
+        for stream, info in newest_of(run.info for run in self.new_runs()).items():
             try:
                 found[stream] = before_of(placed_run(run_path(self._path, info.device, info.task, info.run_id)))
             except (RawFormatError, OSError) as error:
