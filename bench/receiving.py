@@ -88,12 +88,13 @@ def _receive_bare(url: str, size: int, count: Counter) -> None:
     found: zmq.Socket[bytes] = zmq.Context().socket(zmq.SUB)
     found.connect(url)
     found.subscribe(b"")
-    frames = found.recv_multipart()
+    found.recv_multipart()
     os.write(1, READY)
-    copy = size < COPY_BELOW
+    while size < COPY_BELOW:
+        if len(found.recv_multipart()) == 3:  # a block; a greeting has two
+            count()
     while True:
-        frames = found.recv_multipart(copy=copy)
-        if len(frames) == 3:  # a block; a heartbeat has two
+        if len(found.recv_multipart(copy=False)) == 3:
             count()
 
 
