@@ -20,6 +20,10 @@ BENCHES = {
     "jsonl": "bench.text:jsonl_cases",
     "scale": "bench.scale:cases",
     "start": "bench.start:cases",
+    "latency": "bench.latency:cases",
+    "catchup": "bench.catchup:cases",
+    "acquire": "bench.acquire:cases",
+    "memory": "bench.memory:cases",
 }
 """Each `cases(setting)` yields its cases one by one, and puts away behind each what it needed."""
 
