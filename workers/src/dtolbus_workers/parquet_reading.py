@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dtolbus.parquet.footer import EmptyBlock, PartFooter
+from dtolbus.parquet.places import IDENTITY, parts_of, run_folder
 from dtolbus.records import RunInfo
 from dtolbus.rows import READING_KEYS
 from dtolbus_workers.arrow import SAMPLE_SCHEMA, TIMES
@@ -24,9 +26,9 @@ from dtolbus_workers.destination import (
     StoredEvent,
     StoredReading,
 )
-from dtolbus_workers.parquet_folder import IDENTITY, parts_of, read_identity, read_part, run_folder
-from dtolbus_workers.parquet_footer import EmptyBlock, PartFooter
+from dtolbus_workers.parquet_folder import read_identity, read_part
 from dtolbus_workers.parquet_parts import row_groups
+from dtolbus_workers.parquet_wide import wide_blocks
 from dtolbus_workers.stored_blocks import ROW_TEXTS, guarded, header_remarks, sampled
 
 _NUMBERS = ("block_index", "sample_index", "t_mono_ns", "t_utc", "value")
@@ -100,11 +102,16 @@ def _blocks(
 
 
 def _blocks_of_part(path: Path, footer: PartFooter, remarks: list[str]) -> Iterator[StoredBlock]:
-    tables = (table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA) for table in row_groups([path]))
-    for block in sampled(run for table in tables for run in _runs(table)):
+    for block in wide_blocks(path, footer) if footer.layout == "wide" else _long_blocks(path, footer):
         if not footer.from_index <= block.block_index < footer.to_index:
             remarks.append(f"{path.name} holds block {block.block_index}, outside of its range")
         yield block
+
+
+def _long_blocks(path: Path, footer: PartFooter) -> Iterator[StoredBlock]:
+    tables = (table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA) for table in row_groups([path]))
+    blocks = sampled(run for table in tables for run in _runs(table))
+    return (block._replace(is_float32=footer.values == "float32") for block in blocks)
 
 
 def _runs(table: Any) -> Iterator[SampleRun]:
