@@ -10,6 +10,7 @@ from bench.measuring import Case, Plan
 
 BENCHES = {
     "codec": "bench.codec:cases",
+    "parquet-wide": "bench.parquet_wide:cases",
 }
 """Each `cases(setting)` yields its cases one by one, and puts away behind each what it needed."""
 
