@@ -14,7 +14,7 @@ from dtolbus.parquet.wide import FLOATS_SUFFIX, SAMPLE_INDEX, STATUS_SUFFIX, T_U
 from dtolbus.records import Channel, DaqBlock, RunInfo
 from dtolbus_workers.arrow import UTC_NS, instants
 from dtolbus_workers.destination import RecordRefusedError
-from dtolbus_workers.misfit import carries_codes, misfit
+from dtolbus_workers.misfit import Described
 
 _VALUES = 1 << 20
 """About how many values are a row group."""
@@ -36,13 +36,14 @@ class WideTables:
         self._values = values
         self._columns = columns
         self._blocks = blocks
-        units = run.units
+        described = Described(run)
         for block in blocks:
-            reason = misfit(run, block, units) or _unwritable(block)
+            reason = described.misfit(block) or _unwritable(block)
             if reason:
                 raise RecordRefusedError(block.index, reason)
-        self._status = [name for name in columns if any(name in block.sensor_status for block in blocks)]
-        self._has_codes = [values == "codes" and not b.error and carries_codes(run, b) for b in blocks]
+        with_status = {name for block in blocks for name in block.sensor_status}
+        self._status = [name for name in columns if name in with_status]
+        self._has_codes = [values == "codes" and not b.error and described.has_codes(b) for b in blocks]
         self._has_floats = values == "codes" and any(
             not has and not block.error for has, block in zip(self._has_codes, blocks, strict=True)
         )
@@ -107,14 +108,16 @@ class WideTables:
 
     def _codes(self, piece: list[tuple[DaqBlock, bool]], places: list[slice], rows: int) -> Iterator[Any]:
         """Yield the channels' codes, null where a block has none; then, if any has floats instead, those."""
-        codes = np.zeros((len(self._columns), rows), self._run.dtype)
-        lacks = np.zeros(rows, np.bool_)
+        codes = np.empty((len(self._columns), rows), self._run.dtype)
+        lacks = None if all(has_codes for _, has_codes in piece) else np.zeros(rows, np.bool_)
         for (block, has_codes), place in zip(piece, places, strict=True):
             if has_codes:
                 assert block.raw_codes is not None
                 codes[:, place] = _whole(block.raw_codes, block)
-            lacks[place] = not has_codes
-        yield from (pa.array(row, mask=lacks if lacks.any() else None) for row in codes)
+            else:
+                assert lacks is not None
+                codes[:, place], lacks[place] = 0, True
+        yield from (pa.array(row, mask=lacks) for row in codes)
         if self._has_floats:
             floats = np.zeros(codes.shape)
             gives = np.zeros(rows, np.bool_)
@@ -128,8 +131,9 @@ class WideTables:
 def _unwritable(block: DaqBlock) -> str | None:
     """Return why no footer can hold what is a block's, or None."""
     try:
-        msgspec.json.encode(block.error)
-        np.array([block.block_index, block.t_mono_ns], np.int64)
+        if block.error is not None:
+            msgspec.json.encode(block.error)
+        np.int64(block.block_index), np.int64(block.t_mono_ns)  # whether 64 bits hold them
     except (ValueError, OverflowError) as error:
         return str(error)
     return None
@@ -157,9 +161,13 @@ def _described(channel: Channel, values: Values) -> dict[str, str]:
 def _instants(blocks: Iterable[DaqBlock], places: Iterable[slice], rows: int) -> tuple[Any, Any]:
     """Return the columns that say when: sample_index and t_utc."""
     samples, utc = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    known: tuple[int, float] | None = None
     for block, place in zip(blocks, places, strict=True):
-        samples[place] = np.arange(block.first_sample_index, block.end_sample_index)
-        np.add(block.sample_offsets_ns(), block.t_utc_ns, out=utc[place])
+        if known != (block.samples_per_channel, block.period_ns):  # the clock fit changes now and then
+            known = (block.samples_per_channel, block.period_ns)
+            counted, offsets = np.arange(block.samples_per_channel), block.sample_offsets_ns()
+        np.add(counted, np.int64(block.first_sample_index), out=samples[place])
+        np.add(offsets, np.int64(block.t_utc_ns), out=utc[place])
     return pa.array(samples), instants(utc)
 
 

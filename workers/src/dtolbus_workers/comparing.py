@@ -18,7 +18,7 @@ from dtolbus_workers.cells import NO_ROOM, put_aside_frames, status_text
 from dtolbus_workers.columns import SampleColumns, block_summary, sample_columns
 from dtolbus_workers.destination import SampleRun, SampleTexts, StoredAside, StoredBlock, StoredEvent, StoredReading
 from dtolbus_workers.iso import iso_texts
-from dtolbus_workers.misfit import MISFIT, misfit
+from dtolbus_workers.misfit import MISFIT, Described
 from dtolbus_workers.schema import STATUS_COLUMN, ColumnNames, reading_names, reading_row
 
 _INT64 = range(-(2**63), 2**63)
@@ -232,7 +232,7 @@ def did_not_fit(record: Record, stored: StoredAside, run: RunInfo | None) -> boo
     """Return whether a block was put aside by the wide layout of Parquet, because it says otherwise than its run."""
     if run is None or not isinstance(record, DaqBlock) or not stored.reason.startswith(MISFIT):
         return False
-    return misfit(run, record, run.units) is not None
+    return Described(run).misfit(record) is not None
 
 
 def _own_numbers(record: DaqBlock | DaqReading) -> list[int | None]:
