@@ -79,6 +79,9 @@ def samples_table(blocks: Sequence[DaqBlock], schema: Any = SAMPLE_SCHEMA) -> An
 
 
 def _values(parts: Sequence[SampleColumns], shapes: Sequence[tuple[int, int]], dtype: type) -> Any:
+    for part, (_, samples) in zip(parts, shapes, strict=True):
+        if part.values.shape[1] < samples:  # NumPy might repeat what is there
+            raise ValueError(f"values of {part.values.shape[1]} samples for {samples}")
     with np.errstate(over="ignore"):  # beyond float32 is infinity
         values = [part.values[:, : shape[1]] for part, shape in zip(parts, shapes, strict=True)]
         return pa.array(_tiled(values, shapes, dtype))

@@ -124,7 +124,7 @@ def _span(blocks: list[DaqBlock], before: Span | None, parts: int) -> Span | Non
     ends_ns = [block.t_utc_ns + round((block.samples_per_channel - 1) * block.period_ns) + 1 for block in given]
     return Span(
         min(block.first_sample_index for block in given),
-        max([block.end_sample_index for block in given]),
+        max(block.end_sample_index for block in given),
         min(block.t_utc_ns for block in given),
         max(ends_ns),
     )

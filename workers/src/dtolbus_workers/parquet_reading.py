@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dtolbus.parquet.footer import EmptyBlock, PartFooter
+from dtolbus.parquet.footer import EmptyBlock, PartFooter, Span
 from dtolbus.parquet.places import IDENTITY, parts_of, run_folder
 from dtolbus.records import RunInfo
 from dtolbus.rows import READING_KEYS
@@ -102,10 +102,29 @@ def _blocks(
 
 
 def _blocks_of_part(path: Path, footer: PartFooter, remarks: list[str]) -> Iterator[StoredBlock]:
+    held: Span | None = None
     for block in wide_blocks(path, footer) if footer.layout == "wide" else _long_blocks(path, footer):
         if not footer.from_index <= block.block_index < footer.to_index:
             remarks.append(f"{path.name} holds block {block.block_index}, outside of its range")
+        held = _widened(held, block.runs[0])
         yield block
+    told = footer.span
+    if told is not None and (told != held if held else told.first_sample != told.end_sample):
+        remarks.append(f"{path.name}: its footer tells of other samples than it holds")
+
+
+def _widened(span: Span | None, run: SampleRun) -> Span:
+    """Return the span with a block's samples."""
+    samples, utc = np.asarray(run.sample_index), np.asarray(run.t_utc)
+    own = Span(int(samples.min()), int(samples.max()) + 1, int(utc.min()), int(utc.max()) + 1)
+    if span is None:
+        return own
+    return Span(
+        min(span.first_sample, own.first_sample),
+        max(span.end_sample, own.end_sample),
+        min(span.first_utc_ns, own.first_utc_ns),
+        max(span.end_utc_ns, own.end_utc_ns),
+    )
 
 
 def _long_blocks(path: Path, footer: PartFooter) -> Iterator[StoredBlock]:
