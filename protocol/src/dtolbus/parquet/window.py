@@ -1,5 +1,6 @@
 """Which part of a run is asked for: by sample index or by instant, half-open. Pure."""
 
+import math
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,6 +13,10 @@ from dtolbus.records import DaqEvent, Gap, ns_from_utc
 
 Bound = datetime | np.datetime64 | int
 """An instant (a `numpy.datetime64` is UTC, as in `t_utc`), or the index of a sample in its run."""
+
+
+_JITTER = 1e-3
+"""Part of a sample's period by which its instant, in whole ns, may be off."""
 
 
 class Window(NamedTuple):
@@ -58,11 +63,11 @@ class Window(NamedTuple):
         """
         first, end = self.first_sample, self.end_sample
         if self.first_utc_ns is not None:
-            ahead = int((int(t_utc_ns[0]) - self.first_utc_ns) * rate_hz / 1e9)
+            ahead = math.floor((int(t_utc_ns[0]) - self.first_utc_ns) * rate_hz / 1e9 + _JITTER)
             first = max(int(sample_index[0]) - ahead, first or 0)
         if self.end_utc_ns is not None:
-            behind = int((self.end_utc_ns - int(t_utc_ns[-1])) * rate_hz / 1e9)
-            end = min(int(sample_index[-1]) + 1 + behind, end if end is not None else 1 << 62)
+            behind = math.ceil((self.end_utc_ns - int(t_utc_ns[-1])) * rate_hz / 1e9 - _JITTER)
+            end = min(int(sample_index[-1]) + behind, end if end is not None else 1 << 62)
         return Window(first, end)
 
     def touches(self, gap: Gap) -> bool:
