@@ -24,6 +24,7 @@ BENCHES = {
     "catchup": "bench.catchup:cases",
     "acquire": "bench.acquire:cases",
     "memory": "bench.memory:cases",
+    "parquet-wide": "bench.parquet_wide:cases",
 }
 """Each `cases(setting)` yields its cases one by one, and puts away behind each what it needed."""
 

@@ -154,6 +154,7 @@ class _Samples:
 
     def __set__(self, block: "DaqBlock", value: ArrayLike | None) -> None:
         block.__dict__["_data"] = None if value is None else np.asarray(value, dtype=np.float64)
+        block.__dict__["_has_own_data"] = value is not None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -228,6 +229,11 @@ class DaqBlock:
     def index(self) -> int:
         """Number of this record in its run."""
         return self.block_index
+
+    @property
+    def has_own_data(self) -> bool:
+        """Whether `data` was given, beside codes or without, and is not computed from them."""
+        return bool(self.__dict__["_has_own_data"])
 
     @property
     def end_sample_index(self) -> int:
