@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtolbus.parquet.footer import CellKind
 from dtolbus.rows import RESERVED_COLUMNS
-from dtolbus_workers.cells import CellKind, ColumnKey, assign_columns, cell_kind
+from dtolbus_workers.cells import ColumnKey, assign_columns, cell_kind
 
 names = st.sampled_from(
     ["ai0", "AI0", "ai0_unit", "device", "ch_0", "ch_1_unit", "CH_2", "", "x" * 70, "é", "É", "t_utc", "value", "b"]

@@ -1,7 +1,10 @@
 """The bus's Parquet folder: the suite of all destinations, and what its readers see."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import duckdb
 import msgspec
@@ -13,9 +16,10 @@ import pytest
 
 from dtolbus import files, topics
 from dtolbus.errors import CannotStartError, DtolSinkWriteError
-from dtolbus.records import DaqReading, RunInfo
-from dtolbus_workers import parquet_folder, parquet_parts
+from dtolbus.records import DaqBlock, DaqReading, RunInfo
+from dtolbus_workers import parquet_content, parquet_parts
 from dtolbus_workers.columns import SAMPLE_COLUMNS
+from dtolbus_workers.comparing import as_float32
 from dtolbus_workers.destination import Position, RecordRefusedError, RunBatch, Stored
 from dtolbus_workers.parquet_destination import ParquetDestination, stored
 from dtolbus_workers.specimens import error_block, error_reading, make_batch, make_block, make_reading, make_run
@@ -24,9 +28,16 @@ from dtolbus_workers.testing import SinkConformance
 
 class TestParquetDestination(SinkConformance):
     keeps_ints = False
+    form: ClassVar[dict[str, Any]] = {}
 
     def make(self, place: Path) -> ParquetDestination:
-        return ParquetDestination(place / "parquet")
+        return ParquetDestination(place / "parquet", **self.form)
+
+    def check_blocks(self, stored: Stored, expected: Sequence[DaqBlock]) -> None:
+        """Rounded to float32 where that is what is asked for."""
+        if self.form.get("values") == "float32":
+            expected = [replace(block, data=as_float32(block.data)) for block in expected]
+        super().check_blocks(stored, expected)
 
     async def stored(self, place: Path, run: RunInfo) -> Stored | None:
         return stored(place / "parquet", run)
@@ -34,8 +45,24 @@ class TestParquetDestination(SinkConformance):
     def construct(self, place: Path) -> str:
         return (
             "from dtolbus_workers.parquet_destination import ParquetDestination\n"
-            f"destination = ParquetDestination({str(place / 'parquet')!r})"
+            f"destination = ParquetDestination({str(place / 'parquet')!r}, **{self.form!r})"
         )
+
+
+class TestWide(TestParquetDestination):
+    form: ClassVar[dict[str, Any]] = {"layout": "wide"}
+
+
+class TestWideCodes(TestParquetDestination):
+    form: ClassVar[dict[str, Any]] = {"layout": "wide", "values": "codes"}
+
+
+class TestWideFloat32(TestParquetDestination):
+    form: ClassVar[dict[str, Any]] = {"layout": "wide", "values": "float32"}
+
+
+class TestLongFloat32(TestParquetDestination):
+    form: ClassVar[dict[str, Any]] = {"values": "float32"}
 
 
 def commit(folder: Path, *batches: RunBatch) -> None:
@@ -185,8 +212,10 @@ def test_parts_from_before_they_were_counted_are_read_through_once_more_and_go_o
 ) -> None:
     run = make_run()
     with monkeypatch.context() as patched:
-        real = parquet_folder._footer
-        patched.setattr(parquet_folder, "_footer", lambda *args: msgspec.structs.replace(real(*args), parts=0))
+        real = parquet_content.part_footer
+        patched.setattr(
+            parquet_content, "part_footer", lambda *args: msgspec.structs.replace(real(*args), parts=0, span=None)
+        )
         commit(tmp_path, make_batch(run, 0, 2), make_batch(run, 2, 2), make_batch(run, 4, 1))
     part(tmp_path, run, 2).rename(tmp_path / ".away")
     with pytest.raises(CannotStartError, match=r"begins at record 4.*end at 2"):

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.workers.postgres import query
 
+from dtolbus.parquet.footer import PART_KEY
 from dtolbus.records import DaqBlock, DaqReading, Record, RunInfo
 from dtolbus.runs import RunFolder
 from dtolbus_producer.journal import RunWriter
@@ -24,7 +25,6 @@ from dtolbus_workers import text_folder
 from dtolbus_workers.certificate import Line, compare
 from dtolbus_workers.destination import RecordRefusedError
 from dtolbus_workers.parquet_destination import ParquetDestination
-from dtolbus_workers.parquet_footer import PART_KEY
 from dtolbus_workers.postgres_config import PostgresConfig
 from dtolbus_workers.postgres_destination import PostgresDestination
 from dtolbus_workers.postgres_stored import stored as postgres_stored

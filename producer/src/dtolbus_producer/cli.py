@@ -105,6 +105,16 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Choice(["summary", "samples", "both"]),
                 help="What SQLite and Postgres store of a block.  [default: summary]",
             ),
+            option(
+                "--layout",
+                type=click.Choice(["long", "wide"]),
+                help="Of blocks in Parquet: a row for each sample, or for each instant.  [default: long]",
+            ),
+            option(
+                "--values",
+                type=click.Choice(["float64", "float32", "codes"]),
+                help="What Parquet stores of a sample; codes need --layout wide.  [default: float64]",
+            ),
             option("--dsn", help="postgresql://user@host/database: adds the sink postgres; better in DTOLBUS_DSN."),
             option("--pub-port", type=_PORT, help="Port of the live records.  [default: 5601]"),
             option("--catchup-port", type=_PORT, help="Port of the catch-up.  [default: 5602]"),

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from dtolbus.errors import CannotStartError, UsageError
+from dtolbus.parquet.footer import Layout, Values
 from dtolbus_producer.config import (
     Config,
     checked,
@@ -40,6 +41,8 @@ class UpOptions:
     duration_s: float | None = None
     sinks: str | None = None
     blocks: BlocksMode | None = None
+    layout: Layout | None = None
+    values: Values | None = None
     dsn: str | None = None
     pub_port: int | None = None
     catchup_port: int | None = None
@@ -111,7 +114,9 @@ def _with_dsn(sinks: tuple[SinkConfig, ...], dsn: str) -> tuple[SinkConfig, ...]
 
 
 def _sink(kind: str, options: UpOptions) -> SinkConfig:
-    return default_sink(kind, blocks=options.blocks, dsn=options.dsn or EMBEDDED)
+    sink = default_sink(kind, blocks=options.blocks, dsn=options.dsn or EMBEDDED)
+    form = {"layout": options.layout, "values": options.values} if kind == "parquet" else {}
+    return msgspec.structs.replace(sink, options={key: value for key, value in form.items() if value is not None})
 
 
 def _speed(text: str | None) -> float | Literal["max"] | None:
@@ -130,13 +135,19 @@ def _refuse_beside_config(options: UpOptions) -> None:
     for option, value in (("--board", options.board), ("--speed", options.speed), ("--rate", options.rate_hz)):
         if value is not None:
             raise UsageError(f"{option} and --config: the config says what runs; leave one of them out")
-    if options.blocks is not None and options.sinks is None:
-        raise UsageError("--blocks and --config: set blocks in the config's [[sink]], or give --sinks too")
+    for option, value, key in (
+        ("--blocks", options.blocks, "blocks in the config's [[sink]]"),
+        ("--layout", options.layout, "layout in the [sink.options] of the config's parquet sink"),
+        ("--values", options.values, "values in the [sink.options] of the config's parquet sink"),
+    ):
+        if value is not None and options.sinks is None:
+            raise UsageError(f"{option} and --config: set {key}, or give --sinks too")
 
 
 def _refuse_beside_catch_up(options: UpOptions) -> None:
-    if options.blocks is not None and options.sinks is None:
-        raise UsageError("--blocks and --catch-up: the sinks store blocks as they did; give --sinks too")
+    for option, form in (("--blocks", options.blocks), ("--layout", options.layout), ("--values", options.values)):
+        if form is not None and options.sinks is None:
+            raise UsageError(f"{option} and --catch-up: the sinks store blocks as they did; give --sinks too")
     given = {
         "--board": options.board,
         "--speed": options.speed,

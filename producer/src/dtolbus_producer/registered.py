@@ -55,6 +55,8 @@ def _config(sink: Registration, data: Path, dsn: str | None) -> SinkConfig:
     since = sink.options.get(SINCE_OPTION, "")
     if since.isdecimal():
         options["since"] = utc_from_ns(int(since)).isoformat()
+    if sink.sink == "parquet":
+        options |= {key: sink.options[key] for key in ("layout", "values") if key in sink.options}
     if sink.sink == "postgres":
         dsn = dsn or _known_dsn(sink, data)
         options["schema"] = sink.options.get("schema", "public")

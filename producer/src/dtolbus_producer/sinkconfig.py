@@ -9,6 +9,7 @@ import msgspec
 
 from dtolbus.cli import topic_prefix
 from dtolbus.errors import UsageError
+from dtolbus.parquet.footer import Form
 from dtolbus_producer.postgres_embedded import EMBEDDED
 from dtolbus_producer.sinkoptions import check_sink_options
 from dtolbus_producer.sinkplaces import check_databases, check_sink_places
@@ -75,6 +76,8 @@ def _check_sink(key: str, sink: SinkConfig) -> None:
     for place, topic in enumerate(sink.topics or ()):
         _check_topic(f"{key}.topics[{place}]", sink, topic)
     check_sink_options(f"{key}.options", sink.kind, sink.options)
+    if sink.kind == "parquet":
+        _check_form(f"{key}.options.values", sink.options)
 
 
 def _check_dsn(key: str, dsn: str | None) -> None:
@@ -93,6 +96,14 @@ def _check_blocks(key: str, kind: str, blocks: str) -> None:
         raise WrongKeyError(key, f"{blocks!r}: a parquet sink stores every sample; leave the key out")
     if blocks not in allowed:
         raise WrongKeyError(key, f"{blocks!r}: a {kind} sink takes {', '.join(map(repr, allowed))}")
+
+
+def _check_form(key: str, options: dict[str, Any]) -> None:
+    form = {name: options[name] for name in ("layout", "values") if name in options}
+    try:
+        Form(**form)
+    except ValueError as error:
+        raise WrongKeyError(key, str(error)) from error
 
 
 def _check_topic(key: str, sink: SinkConfig, topic: str) -> None:

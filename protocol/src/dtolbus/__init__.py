@@ -14,6 +14,8 @@ from dtolbus.errors import (
     WireError,
 )
 from dtolbus.framing import RAW_FORMAT_VERSION
+from dtolbus.parquet.reading import read_parquet
+from dtolbus.parquet.samples import ParquetSamples
 from dtolbus.records import (
     Channel,
     Clock,
@@ -52,6 +54,7 @@ __all__ = [
     "ErrorInfo",
     "Gap",
     "InMemorySink",
+    "ParquetSamples",
     "RawBlockSink",
     "RawCountsSink",
     "RawFormatError",
@@ -72,5 +75,6 @@ __all__ = [
     "pipe",
     "pipe_blocks",
     "read_file_header",
+    "read_parquet",
     "reading_to_row",
 ]

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dtolbus.parquet.footer import CellKind
 from dtolbus.records import DaqBlock, DaqReading, ns_from_utc
 from dtolbus.rows import READING_KEYS
-from dtolbus_workers.cells import CellKind, ColumnKey, Columns, cell_kind, status_text
+from dtolbus_workers.cells import ColumnKey, Columns, cell_kind, status_text
 from dtolbus_workers.columns import SAMPLE_COLUMNS, SampleColumns, sample_columns
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -41,10 +42,14 @@ SAMPLE_SCHEMA = pa.schema(
     ]
 )
 """The bus's sample table."""
+SAMPLE_SCHEMA_FLOAT32 = SAMPLE_SCHEMA.set(
+    SAMPLE_SCHEMA.get_field_index("value"), pa.field("value", pa.float32(), metadata={"dtolbus.values": "float32"})
+)
+"""The same with values of half the bytes."""
 
 
-def samples_table(blocks: Sequence[DaqBlock]) -> Any:
-    """Return the blocks' samples as a table of SAMPLE_SCHEMA: block by block, channel by channel, sample by sample.
+def samples_table(blocks: Sequence[DaqBlock], schema: Any = SAMPLE_SCHEMA) -> Any:
+    """Return the blocks' samples as a table of the schema: block by block, channel by channel, sample by sample.
 
     Raises:
         ValueError: a block's arrays do not fit its number of samples.
@@ -64,15 +69,22 @@ def samples_table(blocks: Sequence[DaqBlock]) -> Any:
         "sample_index": pa.array(_tiled([part.sample_index for part in parts], shapes, np.int64)),
         "t_mono_ns": pa.array(_tiled([part.t_mono_ns for part in parts], shapes, np.int64)),
         "t_utc": instants(_tiled([part.t_utc_ns for part in parts], shapes, np.int64)),
-        "value": pa.array(
-            _tiled([part.values[:, : shape[1]] for part, shape in zip(parts, shapes, strict=True)], shapes, np.float64)
-        ),
+        "value": _values(parts, shapes, schema.field("value").type.to_pandas_dtype()),
         "unit": _text(tuple(block.units.get(channel) for block, channel in by_channel), counts),
         "sensor_status": _status(parts, sum(rows)),
         "error_type": _text(tuple(kind for kind, _ in errors), tuple(rows)),
         "error_message": _text(tuple(message for _, message in errors), tuple(rows)),
     }
-    return pa.table(columns, schema=SAMPLE_SCHEMA)
+    return pa.table(columns, schema=schema)
+
+
+def _values(parts: Sequence[SampleColumns], shapes: Sequence[tuple[int, int]], dtype: type) -> Any:
+    for part, (_, samples) in zip(parts, shapes, strict=True):
+        if part.values.shape[1] < samples:  # NumPy might repeat what is there
+            raise ValueError(f"values of {part.values.shape[1]} samples for {samples}")
+    with np.errstate(over="ignore"):  # beyond float32 is infinity
+        values = [part.values[:, : shape[1]] for part, shape in zip(parts, shapes, strict=True)]
+        return pa.array(_tiled(values, shapes, dtype))
 
 
 def _tiled(arrays: Sequence[NDArray[Any]], shapes: Sequence[tuple[int, int]], dtype: type) -> NDArray[Any]:

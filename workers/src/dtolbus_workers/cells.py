@@ -6,16 +6,15 @@ second column of the same channel, so no column ever changes its type and no val
 
 import re
 from collections.abc import Iterable, Mapping, Set
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from dtolbus import wire
+from dtolbus.parquet.footer import CellKind
 from dtolbus.records import DaqReading, Record, RunInfo
 from dtolbus.rows import RESERVED_COLUMNS, channel_columns
-
-CellKind = Literal["number", "integer", "text"]
 
 
 class ColumnKey(NamedTuple):

@@ -12,6 +12,7 @@ from dtolbus.manifest import DELETED
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunEnd, RunInfo
 from dtolbus_workers.comparing import (
+    did_not_fit,
     had_no_room,
     lacking,
     must_be_aside,
@@ -63,6 +64,8 @@ class Line:
     """Stored records that the journal cannot give any more: it is damaged there."""
     samples: int = 0
     """Values compared with the journal's."""
+    float32: int = 0
+    """So many of them as the nearest float32, which is what the sink holds."""
     summaries: int = 0
     """Block summaries compared with the journal's."""
     remarks: list[str] = field(default_factory=list)
@@ -180,7 +183,8 @@ class _Comparison:
     def _put_aside(self, record: Record) -> None:
         found = self._aside.pop(record.index)
         _count(self._line, record.index, len(found))
-        if not (must_be_aside(record, self._sink) or had_no_room(record, found[0], self._sink)):
+        has_no_place = had_no_room(record, found[0], self._sink) or did_not_fit(record, found[0], self._run)
+        if not (has_no_place or must_be_aside(record, self._sink)):
             self._line.stored -= 1
             self._line.remark(f"record {record.index} is put aside without need: {found[0].reason}")
         elif not same_aside(record, found[0], self._run):
@@ -200,7 +204,9 @@ class _Comparison:
         _count(self._line, block.index, len(found))
         if found:
             self._line.summaries += found[0].summary is not None
-            self._line.samples += 0 if found[0].values is None else found[0].values.size
+            values = 0 if found[0].values is None else found[0].values.size
+            self._line.samples += values
+            self._line.float32 += values if found[0].is_float32 else 0
             if not same_block(block, found[0], self._sink):
                 self._differs("block", block.index)
 

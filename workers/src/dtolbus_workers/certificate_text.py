@@ -71,7 +71,11 @@ def _cells(line: Line) -> tuple[str, ...]:
 def _compared(line: Line) -> str:
     if line.different:
         return f"{line.different} records DIFFER"
-    equal = [f"{line.samples} values" if line.samples else "", f"{line.summaries} summaries" if line.summaries else ""]
+    form = " as float32" if line.float32 else ""
+    equal = [
+        f"{line.samples} values{form}" if line.samples else "",
+        f"{line.summaries} summaries" if line.summaries else "",
+    ]
     text = " and ".join(filter(None, equal))
     words = [f"{text} equal" if text else ""]
     words.append(f"{line.not_compared} not compared: {DELETED}" if line.not_compared else "")

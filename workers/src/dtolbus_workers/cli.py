@@ -90,11 +90,28 @@ def _work(
 
 @command("dtolbus-parquet")
 @option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the Parquet files.")
+@option(
+    "--layout",
+    type=click.Choice(["long", "wide"]),
+    default="long",
+    help="Of blocks: a row for each sample of each channel, or one for each instant with a column for each channel.",
+)
+@option(
+    "--values",
+    type=click.Choice(["float64", "float32", "codes"]),
+    default="float64",
+    help="What is stored of a sample: its value, that rounded to float32, or with --layout wide the board's code.",
+)
 @_bus_options
-def parquet(out: Path, **bus: Any) -> None:
-    """Store blocks and readings as Parquet, a folder for each run."""
+def parquet(out: Path, layout: str, values: str, **bus: Any) -> None:
+    """Store blocks and readings as Parquet, a folder for each run; a run keeps the layout with which it was begun."""
+    try:
+        destination = destination_class("parquet")(out, layout=layout, values=values)
+    except ValueError as error:
+        raise UsageError(f"--layout {layout} --values {values}: {error}") from error
     # a part is a file of its own: fewer, larger ones
-    _work("parquet", destination_class("parquet")(out), str(out.absolute()), usual_age_s=10.0, **bus)
+    form = {"layout": layout, "values": values}
+    _work("parquet", destination, str(out.absolute()), options=form, usual_age_s=10.0, **bus)
 
 
 _blocks_option = option(

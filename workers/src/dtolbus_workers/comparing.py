@@ -18,6 +18,7 @@ from dtolbus_workers.cells import NO_ROOM, put_aside_frames, status_text
 from dtolbus_workers.columns import SampleColumns, block_summary, sample_columns
 from dtolbus_workers.destination import SampleRun, SampleTexts, StoredAside, StoredBlock, StoredEvent, StoredReading
 from dtolbus_workers.iso import iso_texts
+from dtolbus_workers.misfit import MISFIT, Described
 from dtolbus_workers.schema import STATUS_COLUMN, ColumnNames, reading_names, reading_row
 
 _INT64 = range(-(2**63), 2**63)
@@ -44,11 +45,25 @@ def same_block(block: DaqBlock, stored: StoredBlock, sink: str) -> bool:
         return True
     if not block.samples_per_channel and stored.summary is None and stored.error != block.error:
         return False
-    if stored.values.shape != block.data.shape or not np.array_equal(
-        _bits(block.data, sink), _bits(stored.values, sink)
-    ):
+    expected = as_float32(block.data) if stored.is_float32 else block.data
+    if stored.values.shape != expected.shape or not np.array_equal(_bits(expected, sink), _bits(stored.values, sink)):
+        return False
+    if stored.codes is not None and not _same_codes(block, stored.codes):
         return False
     return not stored.runs or _same_rows(block, stored, sink)
+
+
+def as_float32(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values rounded to what a float32 holds; beyond it is infinity."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32).astype(np.float64)
+
+
+def _same_codes(block: DaqBlock, codes: NDArray[Any]) -> bool:
+    """Return whether the codes are the block's: also where the value says nothing of them."""
+    if block.raw_codes is None or block.raw_codes.dtype != codes.dtype:
+        return False
+    return np.array_equal(block.raw_codes[:, : block.samples_per_channel], codes)
 
 
 def _same_rows(block: DaqBlock, stored: StoredBlock, sink: str) -> bool:
@@ -211,6 +226,13 @@ def must_be_aside(record: Record, sink: str) -> bool:
 def had_no_room(record: Record, stored: StoredAside, sink: str) -> bool:
     """Return whether a reading was put aside for want of columns, which depends on all that the sink holds."""
     return sink in ("sqlite", "postgres") and isinstance(record, DaqReading) and stored.reason.startswith(NO_ROOM)
+
+
+def did_not_fit(record: Record, stored: StoredAside, run: RunInfo | None) -> bool:
+    """Return whether a block was put aside by the wide layout of Parquet, because it says otherwise than its run."""
+    if run is None or not isinstance(record, DaqBlock) or not stored.reason.startswith(MISFIT):
+        return False
+    return Described(run).misfit(record) is not None
 
 
 def _own_numbers(record: DaqBlock | DaqReading) -> list[int | None]:

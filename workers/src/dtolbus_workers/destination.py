@@ -143,6 +143,10 @@ class StoredBlock(NamedTuple):
     """The rows of samples that the values come from."""
     error: ErrorInfo | None = None
     """Of a block without samples, where the sink has no summary of it."""
+    codes: NDArray[Any] | None = None
+    """What the values were computed from, where the sink holds codes; shape (channels, samples)."""
+    is_float32: bool = False
+    """Whether the sink holds the values as float32: the nearest that there is."""
 
 
 class StoredReading(NamedTuple):

@@ -1,9 +1,8 @@
-"""Modules behind an extra: imported where they are first needed, with a hint when they are missing."""
+"""Modules behind an extra of this distribution: imported where they are first needed, with a hint when missing."""
 
-import importlib
 from types import ModuleType
 
-from dtolbus.errors import DtolSinkDependencyError
+from dtolbus import extras
 
 
 def load(module: str, *, package: str, extra: str) -> ModuleType:
@@ -12,11 +11,4 @@ def load(module: str, *, package: str, extra: str) -> ModuleType:
     Raises:
         DtolSinkDependencyError: the package is not installed; the message names the extra that brings it.
     """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != package:
-            raise
-        raise DtolSinkDependencyError(
-            f"{package} is not installed; install it with: pip install 'dtolbus-workers[{extra}]'"
-        ) from error
+    return extras.load(module, package=package, extra=f"dtolbus-workers[{extra}]")

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dtolbus.errors import DtolSinkError, DtolSinkWriteError
+from dtolbus.parquet.footer import Form, Layout, Values
+from dtolbus.parquet.places import IDENTITY
 from dtolbus.records import RunInfo
 from dtolbus_workers import extras
 from dtolbus_workers.destination import OneThread, Positions, RunBatch, Stored
@@ -17,13 +19,18 @@ log = logging.getLogger(__name__)
 class ParquetDestination:
     """The Parquet end of the bus: every sample of the blocks and every reading, in `folder`.
 
-    A commit is one new file, so it is there whole or not at all.
+    A commit is one new file, so it is there whole or not at all. `layout` and `values` say how the samples of blocks
+    lie; a run keeps those with which it was begun in this folder.
+
+    Raises:
+        ValueError: `values` are codes, and the layout is not wide.
     """
 
     kind = "parquet"
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, layout: Layout = "long", values: Values = "float64") -> None:
         self._path = Path(folder)
+        self._form = Form(layout, values)
         self._folder: Any = None
         self._thread: OneThread | None = None
         self._presence = Presence()
@@ -47,9 +54,9 @@ class ParquetDestination:
 
     def _open(self) -> Positions:
         engine = _engine("parquet_folder")
-        folder = engine.ParquetFolder(self._path)
+        folder = engine.ParquetFolder(self._path, self._form)
         positions: Positions = folder.open()
-        self._presence = Presence(self._path / engine.IDENTITY)
+        self._presence = Presence(self._path / IDENTITY)
         self._folder, self.destination_id = folder, folder.destination_id
         return positions
 

@@ -1,9 +1,9 @@
 """The files of a bus's Parquet folder: `<device>/<task>/<run_id>/part-<from:012d>.parquet`. Imports pyarrow."""
 
 import contextlib
+import logging
 import uuid
-from collections.abc import Iterable, Iterator
-from itertools import accumulate, groupby
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +13,16 @@ import pyarrow as pa
 
 from dtolbus import files, topics
 from dtolbus.errors import CannotStartError, DtolSinkError
-from dtolbus.records import DaqBlock, RunInfo
-from dtolbus_workers import parquet_parts
-from dtolbus_workers.arrow import SAMPLE_SCHEMA, readings_table, samples_table
-from dtolbus_workers.cells import ColumnKey, assign_columns, cell_kind, put_aside_frames, wanted_columns
-from dtolbus_workers.destination import Position, RecordRefusedError, RunBatch
-from dtolbus_workers.parquet_footer import FORMAT, EmptyBlock, PartFooter, PutAside, footer_keys, parse_footer
+from dtolbus.parquet.footer import FORMAT, USUAL, Form, PartFooter, Span, footer_keys, parse_footer
+from dtolbus.parquet.places import IDENTITY, part_name, parts_of, run_folder
+from dtolbus.records import RunInfo
+from dtolbus_workers import parquet_content, parquet_parts
+from dtolbus_workers.cells import ColumnKey
+from dtolbus_workers.destination import Position, RunBatch
 
-IDENTITY = "_dtolbus.json"
-"""Readers of a folder skip names that begin with `_`, as this one, or `.`."""
+log = logging.getLogger(__name__)
+
 LOCK = ".dtolbus.lock"
-
-_ROWS = 1 << 20
-"""About how many rows of samples are in memory at once, by a worker and by who reads the part: a row group."""
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -40,19 +37,21 @@ class _Run(NamedTuple):
     position: Position
     columns: dict[ColumnKey, str]
     parts: int
-
-
-_NOTHING = _Run(Position(0, 0), {}, 0)
+    form: Form
+    end: Span | None
+    """Of its last part."""
 
 
 class ParquetFolder:
     """A folder of parts while a worker has it open. Every call blocks."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, form: Form = USUAL) -> None:
         self._folder = folder
+        self._form = form
         self._lock = filelock.FileLock(folder / LOCK, timeout=0, thread_local=False)
         self._runs: dict[str, _Run] = {}
         self._unsure: set[Path] = set()
+        self._others: Counter[Form] = Counter()
         self.destination_id = ""
 
     def open(self) -> dict[str, Position]:
@@ -79,6 +78,9 @@ class ParquetFolder:
             self._lock.release()
             raise
         self._runs = {run_id: run for run_id, run in found.items() if run.position.next}
+        for form, runs in self._others.items():
+            facts = {"layout": form.layout, "values": form.values, "runs": runs}
+            log.info("runs that were begun in another form keep it", extra=facts)
         return {run_id: run.position for run_id, run in self._runs.items()}
 
     def close(self) -> None:
@@ -106,14 +108,15 @@ class ParquetFolder:
             temp.unlink()
         paths = parts_of(folder)
         if not paths:
-            return _NOTHING
+            return _Run(Position(0, 0), {}, 0, self._form, None)
         last = read_part(paths[-1])
+        self._others.update([last.form] if last.form != self._form.of_run(last.run) else [])
         if last.parts != len(paths):
             _check_joined(paths)
         columns = {
             ColumnKey(last.run.device, last.run.task, channel, kind): column for channel, kind, column in last.columns
         }
-        return _Run(Position(last.to_index, last.backfilled), columns, len(paths))
+        return _Run(Position(last.to_index, last.backfilled), columns, len(paths), last.form, last.span)
 
     def commit(self, batch: RunBatch) -> None:
         """Publish the batch as the run's next part, durably.
@@ -123,7 +126,7 @@ class ParquetFolder:
             RecordRefusedError: a record at fault.
             OSError: the disk is full, or fails; nothing is stored.
         """
-        run = self._runs.get(batch.run.run_id, _NOTHING)
+        run = self._runs.get(batch.run.run_id) or self._begun(batch.run)
         if batch.from_index != run.position.next:
             raise DtolSinkError(
                 f"{self._folder}: run {batch.run.run_id} is at {run.position.next}, a batch from {batch.from_index} "
@@ -131,11 +134,10 @@ class ParquetFolder:
             )
         if batch.to_index == batch.from_index:
             return
-        schema, tables, columns = _tables(batch, run.columns)
-        position = Position(batch.to_index, run.position.backfilled + batch.backfilled)
-        footer = _footer(batch, position, columns, run.parts + 1)
-        options = parquet_parts.writer_options(schema, "zstd", use_dictionary=True)
-        data = parquet_parts.encoded(schema, tables, footer_keys(footer, self.destination_id), options)
+        content = parquet_content.content(batch, run.form, run.columns)
+        footer = parquet_content.part_footer(batch, content, run.position.backfilled, run.parts + 1, run.end)
+        options = parquet_parts.writer_options(content.schema, content.compression, use_dictionary=True)
+        data = parquet_parts.encoded(content.schema, content.tables, footer_keys(footer, self.destination_id), options)
         folder = run_folder(self._folder, batch.run)
         if not run.position.next:
             files.make_folder(folder)
@@ -144,8 +146,17 @@ class ParquetFolder:
                 f"{folder} was removed while its worker had it open; nothing of this batch counts as stored: start the "
                 f"worker again, it stores the run anew"
             )
-        self._publish(data, folder / f"part-{batch.from_index:012d}.parquet")
-        self._runs[batch.run.run_id] = _Run(position, columns, footer.parts)
+        self._publish(data, folder / part_name(batch.from_index))
+        position = Position(footer.to_index, footer.backfilled)
+        self._runs[batch.run.run_id] = _Run(position, content.columns, footer.parts, run.form, footer.span)
+
+    def _begun(self, run: RunInfo) -> _Run:
+        """Return a run of which nothing is stored yet."""
+        form = self._form.of_run(run)
+        if run.kind == "blocks" and form != self._form:
+            facts = {"run": run.run_id, "dtype": run.dtype, "values": form.values}
+            log.info("the board gives no codes: its values are stored", extra=facts)
+        return _Run(Position(0, 0), {}, 0, form, None)
 
     def _publish(self, data: Any, final: Path) -> None:
         if final in self._unsure:
@@ -153,77 +164,6 @@ class ParquetFolder:
         self._unsure.add(final)
         parquet_parts.publish(data, final)
         self._unsure.discard(final)
-
-
-def _tables(batch: RunBatch, known: dict[ColumnKey, str]) -> tuple[Any, Iterable[Any], dict[ColumnKey, str]]:
-    """Return the schema of the batch's rows, the rows, and the run's columns after it."""
-    if batch.run.kind == "blocks":
-        return SAMPLE_SCHEMA, _sample_tables([block for block in batch.blocks if block.samples_per_channel]), known
-    readings = batch.readings
-    _refuse_first(readings, lambda reading: [cell_kind(value) for value in reading.values.values()])
-    wanted = wanted_columns(batch.run, readings)
-    columns = known | assign_columns(known, wanted)
-    try:
-        table = readings_table(readings, columns)
-    except (ValueError, OverflowError, pa.ArrowException):
-        _refuse_first(readings, lambda reading: readings_table([reading], columns))
-        raise
-    return table.schema, [table], columns
-
-
-def _sample_tables(blocks: list[DaqBlock]) -> Iterator[Any]:
-    """Yield the blocks' samples, whole blocks at a time: a row takes many times the bytes of its code."""
-    ends = list(accumulate(len(block.channels) * block.samples_per_channel for block in blocks))
-    for _, group in groupby(zip(blocks, ends, strict=True), key=lambda block_end: (block_end[1] - 1) // _ROWS):
-        piece = [block for block, _ in group]
-        try:
-            table = samples_table(piece)
-        except (ValueError, OverflowError, pa.ArrowException):
-            _refuse_first(piece, lambda block: samples_table([block]))
-            raise
-        yield table
-
-
-def _refuse_first(records: Iterable[Any], check: Any) -> None:
-    """Raise RecordRefusedError for the first record that fails the check."""
-    for record in records:
-        try:
-            check(record)
-        except (ValueError, OverflowError, pa.ArrowException) as error:
-            raise RecordRefusedError(record.index, str(error)) from error
-
-
-def _footer(batch: RunBatch, position: Position, columns: dict[ColumnKey, str], parts: int) -> PartFooter:
-    return PartFooter(
-        run=batch.run,
-        from_index=batch.from_index,
-        to_index=position.next,
-        backfilled=position.backfilled,
-        gaps=tuple(batch.gaps),
-        events=tuple(batch.events),
-        put_aside=tuple(
-            PutAside(record.index, batch.put_aside[record.index], put_aside_frames(batch.run, record))
-            for record in batch.records
-            if record.index in batch.put_aside
-        ),
-        empty_blocks=tuple(
-            EmptyBlock(block.block_index, block.first_sample_index, block.error)
-            for block in batch.blocks
-            if not block.samples_per_channel
-        ),
-        columns=tuple((key.channel, key.kind, column) for key, column in columns.items()),
-        parts=parts,
-    )
-
-
-def run_folder(folder: Path, run: RunInfo) -> Path:
-    """Return where the run's parts lie."""
-    return folder / topics.quote(run.device) / topics.quote(run.task) / topics.quote(run.run_id)
-
-
-def parts_of(folder: Path) -> list[Path]:
-    """Return the run's parts in order."""
-    return sorted(folder.glob("part-*.parquet"))
 
 
 def _check_joined(paths: list[Path]) -> None:

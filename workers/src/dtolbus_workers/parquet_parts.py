@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from dtolbus import files
 
-STATISTICS = ("block_index", "reading_index", "t_mono_ns", "t_utc")
+STATISTICS = ("block_index", "reading_index", "sample_index", "t_mono_ns", "t_utc")
 """Columns whose ranges a reader can use to skip row groups; others have none, for they cost time."""
 
 
@@ -26,7 +26,7 @@ def writer_options(schema: Any, compression: str | None, use_dictionary: bool) -
             texts.append(field.name)
         elif pa.types.is_floating(field.type):
             encodings[field.name] = "BYTE_STREAM_SPLIT"
-        elif pa.types.is_int64(field.type) or pa.types.is_timestamp(field.type):
+        elif pa.types.is_integer(field.type) or pa.types.is_timestamp(field.type):
             encodings[field.name] = "DELTA_BINARY_PACKED"
     return {
         "compression": compression or "none",

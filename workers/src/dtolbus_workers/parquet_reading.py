@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dtolbus.parquet.footer import EmptyBlock, PartFooter, Span
+from dtolbus.parquet.places import IDENTITY, parts_of, run_folder
 from dtolbus.records import RunInfo
 from dtolbus.rows import READING_KEYS
 from dtolbus_workers.arrow import SAMPLE_SCHEMA, TIMES
@@ -24,9 +26,9 @@ from dtolbus_workers.destination import (
     StoredEvent,
     StoredReading,
 )
-from dtolbus_workers.parquet_folder import IDENTITY, parts_of, read_identity, read_part, run_folder
-from dtolbus_workers.parquet_footer import EmptyBlock, PartFooter
+from dtolbus_workers.parquet_folder import read_identity, read_part
 from dtolbus_workers.parquet_parts import row_groups
+from dtolbus_workers.parquet_wide import wide_blocks
 from dtolbus_workers.stored_blocks import ROW_TEXTS, guarded, header_remarks, sampled
 
 _NUMBERS = ("block_index", "sample_index", "t_mono_ns", "t_utc", "value")
@@ -100,11 +102,35 @@ def _blocks(
 
 
 def _blocks_of_part(path: Path, footer: PartFooter, remarks: list[str]) -> Iterator[StoredBlock]:
-    tables = (table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA) for table in row_groups([path]))
-    for block in sampled(run for table in tables for run in _runs(table)):
+    held: Span | None = None
+    for block in wide_blocks(path, footer) if footer.layout == "wide" else _long_blocks(path, footer):
         if not footer.from_index <= block.block_index < footer.to_index:
             remarks.append(f"{path.name} holds block {block.block_index}, outside of its range")
+        held = _widened(held, block.runs[0])
         yield block
+    told = footer.span
+    if told is not None and (told != held if held else told.first_sample != told.end_sample):
+        remarks.append(f"{path.name}: its footer tells of other samples than it holds")
+
+
+def _widened(span: Span | None, run: SampleRun) -> Span:
+    """Return the span with a block's samples."""
+    samples, utc = np.asarray(run.sample_index), np.asarray(run.t_utc)
+    own = Span(int(samples.min()), int(samples.max()) + 1, int(utc.min()), int(utc.max()) + 1)
+    if span is None:
+        return own
+    return Span(
+        min(span.first_sample, own.first_sample),
+        max(span.end_sample, own.end_sample),
+        min(span.first_utc_ns, own.first_utc_ns),
+        max(span.end_utc_ns, own.end_utc_ns),
+    )
+
+
+def _long_blocks(path: Path, footer: PartFooter) -> Iterator[StoredBlock]:
+    tables = (table.select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA) for table in row_groups([path]))
+    blocks = sampled(run for table in tables for run in _runs(table))
+    return (block._replace(is_float32=footer.values == "float32") for block in blocks)
 
 
 def _runs(table: Any) -> Iterator[SampleRun]:

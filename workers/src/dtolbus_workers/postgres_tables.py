@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dtolbus_workers.cells import CellKind
+from dtolbus.parquet.footer import CellKind
 from dtolbus_workers.columns import BLOCK_COLUMNS, SAMPLE_COLUMNS
 from dtolbus_workers.pgcopy import PgType
 from dtolbus_workers.postgres_config import PostgresConfig

@@ -21,6 +21,7 @@ from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
 BOARDS = {
     "sim": "dtolbus_producer.boards.sim:SimBoard",
+    "sim-fast": "dtolbus_producer.boards.simfast:FastBoard",
     "playback": "dtolbus_producer.boards.playback:PlaybackBoard",
     "dtollib": "dtolbus_producer.boards.dt:DtBoard",
     "uldaq": "dtolbus_producer.boards.ul:UlBoard",

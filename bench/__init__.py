@@ -1,0 +1,1 @@
+"""How fast dtolbus is, as ratios: `uv run python -m bench`."""

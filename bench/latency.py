@@ -1,0 +1,52 @@
+"""From a block durable in the journal to a block in a subscriber's hands, at 1000 blocks a second."""
+
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+
+from bench.hearing import heard_by
+from bench.items import SMALL
+from bench.measuring import Case, Trial, at_most
+from bench.registry import Setting
+from bench.stack import stack, wait_until
+
+BLOCKS_S = 1000
+GOALS = ((50, 3.0), (99, 15.0))
+_LET_GO = 0.2
+"""Part of a trial at its start that is not counted: processes warm up."""
+_PATIENCE_S = 30.0
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    numbers = count()
+    for share, most_ms in GOALS:
+        yield Case(
+            "latency",
+            f"durable → in the subscriber's hands, {BLOCKS_S} blocks of 16 kB a second, p{share}",
+            "ms",
+            _trial(setting, numbers, share),
+            None,
+            at_most(most_ms),
+            trials=1 if setting.quick else 5,
+        )
+
+
+def _trial(setting: Setting, numbers: Iterator[int], share: int) -> Trial:
+    seconds = 1.0 if setting.quick else 3.0
+
+    def trial() -> float:
+        with stack(setting.folder / str(next(numbers))) as made:
+            made.start_gateway()
+            made.start("hearing", "-m", "bench.hearing", *made.urls)
+            pace = (str(SMALL), str(BLOCKS_S), str(seconds))
+            writing = made.start("writing", "-m", "bench.writing", str(made.data), *pace)
+            writing.wait(seconds + _PATIENCE_S)
+            durable_ns = np.frombuffer(made.output("writing").read_bytes(), np.int64).reshape(-1, 2)
+            hearing = made.output("hearing")
+            wait_until(lambda: len(heard_by(hearing)) >= len(durable_ns), _PATIENCE_S, "all is heard")
+            heard_ns = {index: at_ns for index, _, at_ns in heard_by(hearing).tolist()}
+        counted = durable_ns[round(_LET_GO * len(durable_ns)) :].tolist()
+        return float(np.percentile([(heard_ns[index] - at_ns) / 1e6 for index, at_ns in counted], share))
+
+    return trial

@@ -1,0 +1,39 @@
+"""What the header of a run says once for all its blocks, and a block that says otherwise. Pure."""
+
+import numpy as np
+
+from dtolbus.records import DaqBlock, RunInfo
+
+MISFIT = "not of this run"
+"""How the reason begins where a block cannot be stored in the wide layout, whose rows leave to the run what is its."""
+
+
+class Described:
+    """What a run says of its blocks, worked out once for many of them."""
+
+    def __init__(self, run: RunInfo) -> None:
+        self._run = run
+        self._names = run.channel_names
+        self._units = run.units
+        self._dtype = np.dtype(run.dtype)
+        self._is_clear = len(self._units) == len(self._names)
+
+    def misfit(self, block: DaqBlock) -> str | None:
+        """Return why the run's columns cannot hold a block, or None."""
+        run, units = self._run, self._units
+        if (block.run_id, block.device, block.task) != (run.run_id, run.device, run.task):
+            return f"{MISFIT}: it says {block.device}/{block.task} {block.run_id}"
+        if block.channels != self._names or not self._is_clear:
+            return f"{MISFIT}: its channels are {', '.join(block.channels):.100}"
+        if block.units != units and {name: block.units.get(name) for name in units} != units:
+            return f"{MISFIT}: its units are others"
+        if any(name not in units for name in block.sensor_status):
+            return f"{MISFIT}: it has the status of other channels"
+        return None
+
+    def has_codes(self, block: DaqBlock) -> bool:
+        """Return whether the block's values are those of its codes, of the run's type, by the run's calibration."""
+        codes, channels = block.raw_codes, self._run.channels
+        if codes is None or codes.dtype != self._dtype or block.calibration != channels:
+            return False
+        return not block.has_own_data or np.array_equal(block.data.view(np.int64), block.scaled().view(np.int64))
