@@ -32,41 +32,32 @@ def block_of_run(
     `read_started_at` and `read_finished_at` are instants, or ns since 1970.
     Raises ValueError for codes of another shape, and ValueError or ArithmeticError for times that cannot be.
     """
-    channels = run.channel_names
-    if codes.ndim != 2 or codes.shape[0] != len(channels):
-        raise ValueError(f"codes of shape {codes.shape} for {len(channels)} channels: it must be (channels, samples)")
+    if codes.ndim != 2 or codes.shape[0] != len(run.channels):
+        raise ValueError(
+            f"codes of shape {codes.shape} for {len(run.channels)} channels: it must be (channels, samples)"
+        )
     samples = codes.shape[1]
     if not _FIRST_NS <= clock.utc_ns < _END_NS:
         raise OverflowError(f"{clock.utc_ns} ns since 1970 is no date")
-    read = (read_started_at, read_finished_at)
-    for instant in read:
+    for instant in (read_started_at, read_finished_at):
         if instant.__class__ is int and not _FIRST_NS <= instant < _END_NS:
             raise OverflowError(f"{instant} ns since 1970 is no date")
     # what DaqBlock's own constructor puts here, in a tenth of its time
     fields: dict[str, Any] = {
-        "device": run.device,
-        "task": run.task,
-        "channels": channels,
+        **run.block_fields,
         "block_index": index,
         "first_sample_index": first_sample,
         "samples_per_channel": samples,
         "t_mono_ns": t_mono_ns,
         "_data": None,
         "raw_codes": codes,
-        "calibration": run.channels,
-        "cjc_data": None,
-        "sample_rate_hz": run.rate_hz,
-        "block_period_ns": run.period_ns,
         "clock": clock,
         "anchor": anchor,
-        "task_started_at": run.started_at,
         "t_midpoint_mono_ns": t_mono_ns + round(samples * clock.period_ns / 2),
-        "is_linearised": True,
         "sensor_status": {name: np.asarray(status) for name, status in sensor_status.items()} if sensor_status else {},
         "error": error,
-        "run_id": run.run_id,
         "_run": run,
-        "_read": read,
+        "_read": (read_started_at, read_finished_at),
     }
     block = object.__new__(DaqBlock)
     object.__setattr__(block, "__dict__", fields)
