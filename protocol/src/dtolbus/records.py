@@ -108,20 +108,14 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return tuple(channel.name for channel in self.channels)
 
     @cached_property
-    def block_fields(self) -> Mapping[str, Any]:
-        """What all blocks of the run have in common, by DaqBlock's fields."""
-        return {
-            "device": self.device,
-            "task": self.task,
-            "channels": self.channel_names,
-            "calibration": self.channels,
-            "cjc_data": None,
-            "sample_rate_hz": self.rate_hz,
-            "block_period_ns": round(1e9 / self.rate_hz),
-            "task_started_at": utc_from_ns(self.started_utc_ns),
-            "is_linearised": True,
-            "run_id": self.run_id,
-        }
+    def block_period_ns(self) -> int:
+        """Time from one sample of a channel to the next, whole ns."""
+        return round(1e9 / self.rate_hz)
+
+    @cached_property
+    def started_at(self) -> datetime:
+        """UTC instant of the start, to the µs."""
+        return utc_from_ns(self.started_utc_ns)
 
     @property
     def units(self) -> dict[str, str | None]:

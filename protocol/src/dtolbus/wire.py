@@ -29,9 +29,8 @@ from dtolbus.records import (
     RunEnd,
     RunInfo,
     RunStatus,
-    ns_from_utc,
 )
-from dtolbus.runblocks import block_of_run
+from dtolbus.runblocks import block_of_run, read_ns
 from dtolbus.topics import topic
 
 WIRE_VERSION = 2
@@ -362,7 +361,7 @@ def _encode_block(packed: _Packed, block: DaqBlock) -> list[Frame]:
     arrays = [_little_endian(block.data if codes is None else codes)]
     if block.sensor_status:
         arrays.append(np.stack([np.asarray(s, dtype="<i4") for s in block.sensor_status.values()]))
-    started, finished = block.read_started_at, block.read_finished_at
+    started, finished = read_ns(block)
     # _BlockStart and _BlockRest in one
     header = _pack(
         (
@@ -375,8 +374,8 @@ def _encode_block(packed: _Packed, block: DaqBlock) -> list[Frame]:
             block.clock or Clock(block.t_utc_ns, block.period_ns),
             [(array.dtype.str, array.shape) for array in arrays],
             tuple(block.sensor_status),
-            None if started is None else ns_from_utc(started),
-            None if finished is None else ns_from_utc(finished),
+            started,
+            finished,
             block.error,
             block.anchor,
         )
