@@ -62,6 +62,7 @@ def block(run: RunInfo, index: int, data: NDArray[np.int16]) -> DaqBlock:
     """Return the run's block at `index`, as acquisition makes it; `data` has shape (channels, samples)."""
     first_sample = index * run.block_samples
     period_ns = 1e9 / run.rate_hz
+    over_utc_ns = run.started_utc_ns + round((first_sample + run.block_samples) * period_ns)
     return block_of_run(
         run,
         index=index,
@@ -69,6 +70,8 @@ def block(run: RunInfo, index: int, data: NDArray[np.int16]) -> DaqBlock:
         codes=data,
         t_mono_ns=run.started_mono_ns + round(first_sample * period_ns),
         clock=Clock(run.started_utc_ns + round(first_sample * period_ns), period_ns),
+        read_started_at=over_utc_ns + 30_000,
+        read_finished_at=over_utc_ns + 210_000,
     )
 
 

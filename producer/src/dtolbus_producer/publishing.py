@@ -40,7 +40,10 @@ class Publisher:
     def publish(self, frames: list[Frame], *, copy: bool) -> None:
         """Send to all who subscribed; those who are behind by more than the mark miss it."""
         if self._socket is not None:
-            self._socket.send_multipart(frames, copy=copy)
+            *before, last = frames
+            for frame in before:
+                self._socket.send(frame, zmq.SNDMORE, copy)
+            self._socket.send(last, 0, copy)
 
     def tend(self, now: float) -> None:
         """Take what subscribers say; `now` is monotonic, s. Raises CannotStartError where the port is lost."""

@@ -109,7 +109,7 @@ class GatewaySockets:
 
 
 def _small(frames: list[Frame]) -> bool:
-    return sum(len(frame) for frame in frames) < _COPY_BELOW_BYTES
+    return sum(map(len, frames)) < _COPY_BELOW_BYTES
 
 
 def loopback_address(host: str) -> str:

@@ -12,7 +12,7 @@ import msgspec
 
 from dtolbus.channels import status_of_codes
 from dtolbus.errors import BoardError
-from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind, utc_from_ns
+from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind
 from dtolbus.runblocks import block_of_run
 from dtolbus.runs import RunClock
 from dtolbus_producer.boards import BlockSource, Buffer, End, Fault, TaskPlan
@@ -231,8 +231,8 @@ class _ClockedRun:
                 t_mono_ns=stamp.t_mono_ns,
                 clock=stamp.clock,
                 anchor=anchor,
-                read_started_at=utc_from_ns(buffer.asked_mono_ns + self._offset_ns),
-                read_finished_at=utc_from_ns(buffer.arrived_mono_ns + self._offset_ns),
+                read_started_at=buffer.asked_mono_ns + self._offset_ns,
+                read_finished_at=buffer.arrived_mono_ns + self._offset_ns,
                 sensor_status=merged(told, status_of_codes(codes, info.channels)),
             )
 

@@ -12,7 +12,7 @@ MAX_RUN_BYTES = MAX_HEADER_BYTES // 2
 
 def fits(frames: list[Frame]) -> bool:
     """Return whether a receiver takes the message."""
-    return len(frames[1]) <= MAX_HEADER_BYTES and all(len(frame) <= MAX_MESSAGE_BYTES for frame in frames)
+    return len(frames[1]) <= MAX_HEADER_BYTES and max(map(len, frames)) <= MAX_MESSAGE_BYTES
 
 
 def can_be_announced(run: RunInfo) -> bool:

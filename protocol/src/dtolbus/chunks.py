@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from dtolbus.blocktext import usual_header
 from dtolbus.errors import RawFormatError
-from dtolbus.framing import ChunkHeader, EventInfo, FileHeader, seal
+from dtolbus.framing import ChunkHeader, EventInfo, FileHeader, seal, seal_text
 from dtolbus.packing import pack_reading, unpack_reading
 from dtolbus.records import Clock, DaqBlock, DaqEvent, DaqReading, ErrorInfo, Record, RunInfo
 from dtolbus.runblocks import block_of_run
@@ -25,12 +26,22 @@ class Encoded(NamedTuple):
 def encode_record(record: Record, seq: int) -> list[bytes | memoryview]:
     """Return the framed chunk of a bus record, `seq` being its number within the file."""
     if isinstance(record, DaqBlock):
+        usual = usual_header(record, seq)
+        if usual is not None:
+            return seal_text(usual, _codes_of(record))
         header, payload = encode_block(record, seq)
     elif isinstance(record, DaqReading):
         header, payload = _encode_reading(record, seq)
     else:
         header, payload = _encode_event(record, seq)
     return seal(header, payload)
+
+
+def _codes_of(block: DaqBlock) -> bytes | memoryview:
+    """Return the codes of a block, all of whose samples are valid, as bytes."""
+    codes = block.raw_codes
+    assert codes is not None
+    return np.ascontiguousarray(codes).data.cast("B") if codes.size else b""
 
 
 def encode_block(block: DaqBlock, seq: int) -> Encoded:

@@ -4,14 +4,14 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 import zmq
 
 from dtolbus.catchup import CatchUp
-from dtolbus.connecting import MARK, connected
+from dtolbus.connecting import MARK, connected, received
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.records import RunInfo
 from dtolbus.rollcall import RollCall
@@ -20,7 +20,6 @@ from dtolbus.topics import stream_name
 from dtolbus.wire import (
     Ack,
     Credit,
-    Frame,
     Heartbeat,
     Hello,
     Message,
@@ -107,6 +106,8 @@ class Client:
         """Why a request that is no Fetch was last refused."""
         self._mark = MARK
         self._is_mark_lower = False
+        self._largest = 0
+        """Bytes of the largest live record."""
         self._credit = 0
         """Records that the gateway may still send of the Fetch on its way."""
         self._positions = {position.run_id: position for position in self._hello.positions}
@@ -129,9 +130,8 @@ class Client:
         self._keep_sockets()
         self._send_acks()
         self._grant()
-        events = dict(self._poller.poll(round(timeout_s * 1000)))
         ready: list[Item] = []
-        for socket in events:
+        for socket, _ in self._poller.poll(round(timeout_s * 1000)):
             ready += self._taken(socket)
         return ready
 
@@ -140,20 +140,33 @@ class Client:
         fetched = self._is_catchup(socket)
         ready: list[Item] = []
         size = 0
+        is_noted = False
         for _ in range(_BATCH):
             message = self._next(socket) if size < _BATCH_BYTES else None
             if message is None:
                 break
-            if isinstance(message, RunRecord):
-                record_size = size_of(message.record)
-                size += record_size
-                if not fetched:
-                    self._lower_mark(record_size)
-            ready += self._take(message, fetched)
+            if message.__class__ is not RunRecord:
+                ready += self._take(message, fetched)
+                continue
+            record_size = size_of(message.record)
+            size += record_size
+            if fetched:
+                ready += self._take(message, fetched)
+                continue
+            if record_size > self._largest:
+                self._lower_mark(record_size)
+            # a live record that is simply the next one needs nothing more; of a batch the first is noted
+            arrived = self.sequencer.in_order(message) if is_noted else None
+            if arrived is not None:
+                ready.append(arrived)
+            else:
+                ready += self._take(message, fetched)
+                is_noted = True
         return ready
 
     def _lower_mark(self, record_size: int) -> None:
         """Have fewer live records queue where they are large, by a new socket; what that drops is fetched."""
+        self._largest = record_size
         mark = max(_LEAST_MARK, _MARK_BYTES // record_size)
         if mark < self._mark // 2 and self._at.catchup is not None:
             self._mark = mark
@@ -170,7 +183,7 @@ class Client:
         assert self._sub is not None
         if self._sub.poll(round(timeout_s * 1000)):
             for _ in range(_BATCH):
-                message = self._next(self._sub, lambda frames: bytes(frames[0]).startswith(b"heartbeat/"))
+                message = self._next(self._sub, beginning=b"heartbeat/")
                 if message is None:
                     break
                 if isinstance(message, Heartbeat):
@@ -262,14 +275,12 @@ class Client:
             self._send(Credit(_CREDIT - self._credit, fetch.number))
             self._credit = _CREDIT
 
-    def _next(
-        self, socket: "zmq.Socket[bytes]", is_wanted: Callable[[Sequence[Frame]], bool] = lambda frames: True
-    ) -> Message | None:
-        """Return the socket's next message that is wanted and can be read; None where there is none now."""
+    def _next(self, socket: "zmq.Socket[bytes]", beginning: bytes = b"") -> Message | None:
+        """Return the socket's next message that can be read, its topic so beginning; None where there is none now."""
         while True:
             try:
-                frames = socket.recv_multipart(zmq.NOBLOCK)
-                if is_wanted(frames):
+                frames = received(socket)
+                if not beginning or bytes(frames[0]).startswith(beginning):
                     return decode(frames)
             except zmq.Again:
                 return None

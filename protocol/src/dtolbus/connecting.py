@@ -3,10 +3,23 @@
 import zmq
 
 from dtolbus.errors import UsageError
-from dtolbus.wire import MAX_MESSAGE_BYTES
+from dtolbus.wire import MAX_MESSAGE_BYTES, Frame
 
 MARK = 1000
 """High-water mark of a socket, messages."""
+
+_COPIED_BYTES = 64 << 10
+"""Of a frame: a larger one is kept where libzmq received it."""
+
+
+def received(socket: "zmq.Socket[bytes]") -> list[Frame]:
+    """Return the frames of the socket's next message. Raises zmq.Again where there is none now."""
+    part = socket.recv(zmq.NOBLOCK, False)
+    frames: list[Frame] = [part.bytes]
+    while part.more:
+        part = socket.recv(zmq.NOBLOCK, False)
+        frames.append(part.bytes if len(part) < _COPIED_BYTES else part.buffer.toreadonly())
+    return frames
 
 
 def connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, mark: int = MARK) -> "zmq.Socket[bytes]":

@@ -49,17 +49,25 @@ def open_read(path: Path) -> int:
 
 def append(fd: int, parts: Sequence[Bytes]) -> int:
     """Append the parts, all of them, and return how many bytes they were. Raises OSError (ENOSPC, EIO)."""
-    views = [memoryview(part).cast("B") for part in parts if len(part)]
-    total = sum(view.nbytes for view in views)
-    if not hasattr(os, "writev"):
-        views = [memoryview(b"".join(views))]
+    total = sum([len(part) if isinstance(part, bytes) else part.nbytes for part in parts])
+    written = _write(fd, parts) if total else 0
+    if written < total:
+        _append_rest(fd, [memoryview(part).cast("B") for part in parts if len(part)], written)
+    return total
+
+
+def _append_rest(fd: int, views: list[memoryview], written: int) -> None:
+    """Append what is left after a call that took only `written` bytes."""
     while views:
-        written = os.writev(fd, views) if hasattr(os, "writev") else os.write(fd, views[0])
         while views and written >= views[0].nbytes:
             written -= views.pop(0).nbytes
-        if views and written:
+        if views:
             views[0] = views[0][written:]
-    return total
+            written = _write(fd, views)
+
+
+def _write(fd: int, parts: Sequence[Bytes]) -> int:
+    return os.writev(fd, parts) if hasattr(os, "writev") else os.write(fd, b"".join(parts))
 
 
 def write_at_start(fd: int, data: bytes) -> None:

@@ -153,7 +153,12 @@ def parse_file_header(text: bytes) -> FileHeader:
 
 def seal(header: ChunkHeader, payload: bytes | memoryview) -> list[bytes | memoryview]:
     """Return the chunk to append: framed header with its checksum, payload."""
-    return [_sealed(_encoder.encode(header)[:-1], payload), payload]
+    return seal_text(_encoder.encode(header)[:-1], payload)
+
+
+def seal_text(header: bytes, payload: bytes | memoryview) -> list[bytes | memoryview]:
+    """Return the chunk to append of a header as JSON without its closing brace."""
+    return [_sealed(header, payload), payload]
 
 
 def _sealed(body: bytes, payload: bytes | memoryview) -> bytes:

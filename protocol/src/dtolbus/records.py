@@ -50,7 +50,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
         return self.message
 
 
-class Clock(msgspec.Struct, frozen=True, array_like=True):
+class Clock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The run's clock fit as it stood for one block, anchored at the block's first sample."""
 
     utc_ns: int
@@ -59,7 +59,7 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     """Time from one sample of a channel to the next, ns; a float, so that nothing accumulates."""
 
 
-class Anchor(msgspec.Struct, frozen=True, array_like=True):
+class Anchor(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of the time, raw, once a second or so: from these a run's clock can be fitted again, and better."""
 
     samples: int
@@ -112,7 +112,7 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
         return tuple(channel.name for channel in self.channels)
 
     @cached_property
-    def period_ns(self) -> int:
+    def block_period_ns(self) -> int:
         """Time from one sample of a channel to the next, whole ns."""
         return round(1e9 / self.rate_hz)
 

@@ -1,5 +1,6 @@
 """A run's blocks, made for each message: what takes long to work out waits until somebody asks for it."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -32,45 +33,60 @@ def block_of_run(
     `read_started_at` and `read_finished_at` are instants, or ns since 1970.
     Raises ValueError for codes of another shape, and ValueError or ArithmeticError for times that cannot be.
     """
-    channels = run.channel_names
-    if codes.ndim != 2 or codes.shape[0] != len(channels):
-        raise ValueError(f"codes of shape {codes.shape} for {len(channels)} channels: it must be (channels, samples)")
+    if codes.ndim != 2 or codes.shape[0] != len(run.channels):
+        raise ValueError(
+            f"codes of shape {codes.shape} for {len(run.channels)} channels: it must be (channels, samples)"
+        )
     samples = codes.shape[1]
+    known = run.block_period_ns, run.started_at  # raise where the run has no times
     if not _FIRST_NS <= clock.utc_ns < _END_NS:
         raise OverflowError(f"{clock.utc_ns} ns since 1970 is no date")
-    read = (read_started_at, read_finished_at)
-    for instant in read:
-        if instant.__class__ is int and not _FIRST_NS <= instant < _END_NS:
-            raise OverflowError(f"{instant} ns since 1970 is no date")
-    # what DaqBlock's own constructor puts here, in a tenth of its time
+    if not math.isfinite(samples * clock.period_ns):
+        raise OverflowError(f"{samples} samples of {clock.period_ns} ns are no time")
+    del known
     fields: dict[str, Any] = {
-        "device": run.device,
-        "task": run.task,
-        "channels": channels,
         "block_index": index,
         "first_sample_index": first_sample,
         "samples_per_channel": samples,
         "t_mono_ns": t_mono_ns,
         "_data": None,
         "raw_codes": codes,
-        "calibration": run.channels,
-        "cjc_data": None,
-        "sample_rate_hz": run.rate_hz,
-        "block_period_ns": run.period_ns,
         "clock": clock,
-        "anchor": anchor,
-        "task_started_at": run.started_at,
-        "t_midpoint_mono_ns": t_mono_ns + round(samples * clock.period_ns / 2),
-        "is_linearised": True,
-        "sensor_status": {name: np.asarray(status) for name, status in sensor_status.items()} if sensor_status else {},
-        "error": error,
-        "run_id": run.run_id,
         "_run": run,
-        "_read": read,
     }
+    if read_started_at is not None:
+        fields["_read_started"] = _checked(read_started_at)
+    if read_finished_at is not None:
+        fields["_read_finished"] = _checked(read_finished_at)
+    if sensor_status:
+        fields["sensor_status"] = {name: np.asarray(status) for name, status in sensor_status.items()}
+    if error is not None:
+        fields["error"] = error
+    if anchor is not None:
+        fields["anchor"] = anchor
     block = object.__new__(DaqBlock)
     object.__setattr__(block, "__dict__", fields)
     return block
+
+
+def _checked(instant: datetime | int) -> datetime | int:
+    if isinstance(instant, int) and not _FIRST_NS <= instant < _END_NS:
+        raise OverflowError(f"{instant} ns since 1970 is no date")
+    return instant
+
+
+def read_ns(block: DaqBlock) -> tuple[int | None, int | None]:
+    """Return when the block's fetch began and ended, ns since 1970, floored to the µs that a datetime holds."""
+    known = block.__dict__
+    if "_run" in known:
+        return _whole_micros(known.get("_read_started")), _whole_micros(known.get("_read_finished"))
+    return _whole_micros(block.read_started_at), _whole_micros(block.read_finished_at)
+
+
+def _whole_micros(instant: datetime | int | None) -> int | None:
+    if isinstance(instant, datetime):
+        return ns_from_utc(instant)
+    return None if instant is None else instant // 1000 * 1000
 
 
 class _Later:
@@ -87,8 +103,7 @@ class _Later:
         return found
 
 
-def _read_at(block: DaqBlock, place: int) -> datetime | None:
-    instant: datetime | int | None = block.__dict__["_read"][place]
+def _instant(instant: datetime | int | None) -> datetime | None:
     return utc_from_ns(instant) if isinstance(instant, int) else instant
 
 
@@ -97,13 +112,29 @@ def _elapsed_s(block: DaqBlock) -> float | None:
     return (finished - started).total_seconds() if started and finished else None
 
 
+def _run(block: DaqBlock) -> RunInfo:
+    run: RunInfo = block.__dict__["_run"]
+    return run
+
+
 _LATER: dict[str, Callable[[DaqBlock], Any]] = {
+    "device": lambda block: _run(block).device,
+    "task": lambda block: _run(block).task,
+    "channels": lambda block: _run(block).channel_names,
+    "calibration": lambda block: _run(block).channels,
+    "sample_rate_hz": lambda block: _run(block).rate_hz,
+    "block_period_ns": lambda block: _run(block).block_period_ns,
+    "task_started_at": lambda block: _run(block).started_at,
+    "run_id": lambda block: _run(block).run_id,
+    "units": lambda block: _run(block).units,
+    "is_linearised": lambda block: True,
+    "sensor_status": lambda block: {},
     "t_utc": lambda block: utc_from_ns(block.t_utc_ns),
     "t0": lambda block: block.t_utc,
-    "read_started_at": lambda block: _read_at(block, 0),
-    "read_finished_at": lambda block: _read_at(block, 1),
+    "t_midpoint_mono_ns": lambda block: block.t_mono_ns + round(block.samples_per_channel * block.period_ns / 2),
+    "read_started_at": lambda block: _instant(block.__dict__.get("_read_started")),
+    "read_finished_at": lambda block: _instant(block.__dict__.get("_read_finished")),
     "elapsed_s": _elapsed_s,
-    "units": lambda block: block.__dict__["_run"].units,
 }
 for _name, _work_out in _LATER.items():
     setattr(DaqBlock, _name, _Later(_name, _work_out))

@@ -88,13 +88,13 @@ class _Run:
 
 def size_of(record: Record) -> int:
     """Return about how many bytes a record takes in memory."""
-    if isinstance(record, DaqReading):
-        return 2000 + 150 * len(record.values)
     if not isinstance(record, DaqBlock):
-        return 2000
-    samples = len(record.channels) * record.samples_per_channel
-    codes = 8 * samples if record.raw_codes is None else record.raw_codes.nbytes
-    return 2000 + codes + sum(status.nbytes for status in record.sensor_status.values())
+        return 2000 + (150 * len(record.values) if isinstance(record, DaqReading) else 0)
+    if record.raw_codes is None:
+        codes = 8 * len(record.channels) * record.samples_per_channel
+    else:
+        codes = record.raw_codes.nbytes
+    return 2000 + codes + sum([status.nbytes for status in record.sensor_status.values()])
 
 
 def _everything(_: RunInfo) -> bool:
@@ -190,6 +190,20 @@ class Sequencer:
                 self._answered(message)
         self._ask(step)
         return step
+
+    def in_order(self, message: RunRecord) -> Arrived | None:
+        """Return the live record as ready, where it is the next of its run and nothing follows from it but that.
+
+        None where anything else is to be done: then `heard` must be told, which gives the same and more.
+        """
+        record = message.record
+        run = self._runs.get(message.run.run_id)
+        if run is None or run.next != record.index or run.over or run.held:
+            return None
+        run.next += 1
+        if run.head < run.next:
+            run.head = run.next
+        return Arrived(run.info, record, False)
 
     def fetch_lost(self) -> Step:
         """Forget the Fetch on its way, its connection being gone; return what to ask instead."""

@@ -91,13 +91,13 @@ class Subscriber:
 
     def _records(self, items: list[Item]) -> Iterator[Record]:
         for item in items:
-            if isinstance(item, Missing):
-                self.gaps.append(item.gap)
-                log.warning("gap", extra={"run": item.run.run_id, "from": item.gap.from_index, "to": item.gap.to_index})
-            elif isinstance(item, Arrived):
+            if isinstance(item, Arrived):
                 if not isinstance(item.record, DaqEvent):
                     yield item.record
                     continue
                 log.warning("event", extra={"kind": item.record.kind, "what": item.record.message})
                 if self._events:
                     yield item.record
+            elif isinstance(item, Missing):
+                self.gaps.append(item.gap)
+                log.warning("gap", extra={"run": item.run.run_id, "from": item.gap.from_index, "to": item.gap.to_index})

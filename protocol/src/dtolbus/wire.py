@@ -29,9 +29,8 @@ from dtolbus.records import (
     RunEnd,
     RunInfo,
     RunStatus,
-    ns_from_utc,
 )
-from dtolbus.runblocks import block_of_run
+from dtolbus.runblocks import block_of_run, read_ns
 from dtolbus.topics import topic
 
 WIRE_VERSION = 2
@@ -45,6 +44,8 @@ _DTYPES = {name: np.dtype(name) for name in ("<i2", "<u2", "<i4", "<f4", "<f8")}
 _LITTLE_ENDIAN = frozenset(_DTYPES.values())
 _CACHED_RUNS = 256
 _DIGEST_BYTES = 8
+_ARRAY_16 = 0xDC
+"""How msgpack begins an array of 16 fields or more; fewer are 0x90 + fields."""
 
 
 class RunRecord(NamedTuple):
@@ -170,10 +171,15 @@ Control = Hello | Welcome | Fetch | RunGap | Done | Refused | Ack | Credit
 Message = RunRecord | Heartbeat | Control
 
 
-class _BlockHeader(msgspec.Struct, frozen=True, array_like=True):
+class _BlockStart(msgspec.Struct, frozen=True, array_like=True):
+    """The fields of a block's header that all blocks of its run have in common; those of _BlockRest follow."""
+
     version: int
     kind: int
     run: msgspec.Raw
+
+
+class _BlockRest(msgspec.Struct, frozen=True, array_like=True):
     index: int
     first_sample: int
     t_mono_ns: int
@@ -224,7 +230,8 @@ _KIND_OF = {cls: kind for kind, cls in _CONTROL_KINDS.items()}
 _CONTROL_TOPIC = b"control/"
 
 _pack = msgspec.msgpack.Encoder().encode
-_block_decoder = msgspec.msgpack.Decoder(_BlockHeader)
+_start_decoder = msgspec.msgpack.Decoder(_BlockStart)
+_rest_decoder = msgspec.msgpack.Decoder(_BlockRest)
 _record_decoder = msgspec.msgpack.Decoder(_RecordHeader)
 _heartbeat_decoder = msgspec.msgpack.Decoder(_HeartbeatHeader)
 _control_decoder = msgspec.msgpack.Decoder(_ControlHeader)
@@ -241,12 +248,23 @@ class _Packed(NamedTuple):
     header: msgspec.Raw
 
 
+class _Start(NamedTuple):
+    """How the headers of a run's blocks begin."""
+
+    begins: bytes
+    """The array's head, version, kind and the run."""
+    run: RunInfo
+    rest_begins: bytes
+    """The head of an array of what follows."""
+
+
 class _RunCache:
     """Run headers as bytes and back, each worked out once; the oldest are forgotten beyond a bound."""
 
     def __init__(self) -> None:
         self._packed: dict[str, _Packed] = {}
         self._read: dict[bytes, RunInfo] = {}
+        self._starts: dict[bytes, _Start] = {}
 
     def pack(self, run: RunInfo) -> _Packed:
         known = self._packed.get(run.run_id)
@@ -262,6 +280,21 @@ class _RunCache:
             run = self._read[key] = _run_decoder.decode(key)
             self._bound(self._read)
         return run
+
+    def start(self, subject: bytes, header: bytes) -> _Start:
+        """Return the start of a block's header; of the blocks of a topic it is nearly always the one before's."""
+        known = self._starts.get(subject)
+        if known is None or not header.startswith(known.begins):
+            known = self._starts[subject] = self._read_start(header)
+            self._bound(self._starts)
+        return known
+
+    def _read_start(self, header: bytes) -> _Start:
+        raw = _start_decoder.decode(header).run
+        at, fields = (1, header[0] & 0x0F) if header[0] != _ARRAY_16 else (3, int.from_bytes(header[1:3], "big"))
+        rest = fields - len(_BlockStart.__struct_fields__)
+        head = bytes([0x90 | rest]) if rest < 16 else bytes([_ARRAY_16]) + rest.to_bytes(2, "big")
+        return _Start(header[: at + 2] + bytes(raw), self.read(raw), head)
 
     def _bound(self, cache: "dict[Any, Any]") -> None:
         while len(cache) > _CACHED_RUNS:
@@ -328,8 +361,8 @@ def _encode_block(packed: _Packed, block: DaqBlock) -> list[Frame]:
     arrays = [_little_endian(block.data if codes is None else codes)]
     if block.sensor_status:
         arrays.append(np.stack([np.asarray(s, dtype="<i4") for s in block.sensor_status.values()]))
-    started, finished = block.read_started_at, block.read_finished_at
-    # a tuple packs to the bytes of a _BlockHeader, which takes longer to make than to pack
+    started, finished = read_ns(block)
+    # _BlockStart and _BlockRest in one
     header = _pack(
         (
             WIRE_VERSION,
@@ -341,8 +374,8 @@ def _encode_block(packed: _Packed, block: DaqBlock) -> list[Frame]:
             block.clock or Clock(block.t_utc_ns, block.period_ns),
             [(array.dtype.str, array.shape) for array in arrays],
             tuple(block.sensor_status),
-            None if started is None else ns_from_utc(started),
-            None if finished is None else ns_from_utc(finished),
+            started,
+            finished,
             block.error,
             block.anchor,
         )
@@ -360,14 +393,16 @@ def decode(frames: Sequence[Frame]) -> Message:
     """Return the message that the frames hold. Raises WireError for anything that is not one of this wire version."""
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise WireError(f"{len(frames)} frames; a message has 2 to {MAX_FRAMES}")
-    kind = _kind_of(frames[1])
-    sealed = memoryview(frames[1])
+    sealed = bytes(frames[1])
+    kind = _kind_of(sealed)
     header, digest = sealed[:-_DIGEST_BYTES], sealed[-_DIGEST_BYTES:]
     if _digest(frames[0], header, frames[2:]) != digest:
         raise WireError("the checksum does not hold: the message was damaged on its way")
     try:
         if kind == _BLOCK:
-            return _decode_block(_block_decoder.decode(header), frames[2:])
+            start = _runs.start(bytes(frames[0]), header)
+            rest = _rest_decoder.decode(b"%b%b" % (start.rest_begins, header[len(start.begins) :]))
+            return RunRecord(start.run, _decode_block(start.run, rest, frames))
         if len(frames) > 2:
             raise WireError(f"a message of kind {kind} has 2 frames, not {len(frames)}")
         if kind == _HEARTBEAT:
@@ -384,12 +419,12 @@ def decode(frames: Sequence[Frame]) -> Message:
     raise WireError(f"a message of unknown kind {kind}")
 
 
-def _kind_of(header: Frame) -> int:
+def _kind_of(header: bytes) -> int:
     """Return the kind of message; the version and it are the first two fields, small integers both."""
     if not 5 + _DIGEST_BYTES <= len(header) <= MAX_HEADER_BYTES:
         raise WireError(f"a header of {len(header)} bytes")
     at = 1 if header[0] >> 4 == 9 else 3
-    if at == 3 and header[0] != 0xDC:
+    if at == 3 and header[0] != _ARRAY_16:
         raise WireError("the header is not an array")
     version, kind = header[at], header[at + 1]
     if version != WIRE_VERSION:
@@ -399,23 +434,26 @@ def _kind_of(header: Frame) -> int:
     return kind
 
 
-def _decode_block(header: _BlockHeader, frames: Sequence[Frame]) -> RunRecord:
-    run = _runs.read(header.run)
-    if len(frames) != len(header.arrays):
-        raise WireError(f"{len(frames)} array frames where the header names {len(header.arrays)}")
-    arrays = [_array(frame, *spec) for frame, spec in zip(frames, header.arrays, strict=True)]
-    if len(arrays) != (2 if header.status_of else 1) or arrays[0].shape[0] != len(run.channels):
-        raise WireError(f"{len(arrays)} arrays, the first of shape {arrays[0].shape}, for {len(run.channels)} channels")
+def _decode_block(run: RunInfo, header: _BlockRest, frames: Sequence[Frame]) -> DaqBlock:
+    specs, status_of = header.arrays, header.status_of
+    if len(frames) != 2 + len(specs):
+        raise WireError(f"{len(frames) - 2} array frames where the header names {len(specs)}")
+    if len(specs) != (2 if status_of else 1):
+        raise WireError(f"{len(specs)} arrays for {len(run.channels)} channels, {len(status_of)} of them with a status")
+    codes = _array(frames[2], *specs[0])
+    if codes.shape[0] != len(run.channels):
+        raise WireError(f"an array of shape {codes.shape} for {len(run.channels)} channels")
     status: dict[str, NDArray[Any]] = {}
-    if header.status_of:
-        if arrays[1].shape != (len(header.status_of), arrays[0].shape[1]):
-            raise WireError(f"a status of shape {arrays[1].shape} for {len(header.status_of)} channels")
-        status = dict(zip(header.status_of, arrays[1].astype(np.int64), strict=True))
-    block = block_of_run(
+    if status_of:
+        found = _array(frames[3], *specs[1])
+        if found.shape != (len(status_of), codes.shape[1]):
+            raise WireError(f"a status of shape {found.shape} for {len(status_of)} channels")
+        status = dict(zip(status_of, found.astype(np.int64), strict=True))
+    return block_of_run(
         run,
         index=header.index,
         first_sample=header.first_sample,
-        codes=arrays[0],
+        codes=codes,
         t_mono_ns=header.t_mono_ns,
         clock=header.clock,
         read_started_at=header.read_started_ns,
@@ -424,7 +462,6 @@ def _decode_block(header: _BlockHeader, frames: Sequence[Frame]) -> RunRecord:
         error=header.error,
         anchor=header.anchor,
     )
-    return RunRecord(run, block)
 
 
 def _array(frame: Frame, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
