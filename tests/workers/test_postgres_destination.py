@@ -354,6 +354,36 @@ def test_a_position_moved_by_somebody_else_refuses_the_commit(postgres_dsn: str)
     assert query(postgres_dsn, "SELECT count(*) FROM blocks") == [(2,)]
 
 
+@pytest.mark.parametrize("how", ["lost", "too long"])
+def test_a_copy_that_the_server_does_not_take_ends(postgres_dsn: str, how: str) -> None:
+    run = make_run()
+    many = make_batch(run, 0, [make_block(run, index, samples=5000) for index in range(8)])
+    config = PostgresConfig(dsn=postgres_dsn, command_timeout_s=30.0 if how == "lost" else 1.0)
+
+    async def go() -> None:
+        destination = PostgresDestination(config, blocks="samples")
+        await destination.open()
+        locker = await asyncpg.connect(postgres_dsn)
+        try:
+            await locker.execute("BEGIN; LOCK TABLE samples")
+            committing = asyncio.ensure_future(destination.commit(many))
+            writer = await destination._link.writer()
+            while how == "lost" and not writer._transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)  # until the socket takes no more
+            if how == "lost":
+                await cut(postgres_dsn, "dtolbus-postgres")
+            with pytest.raises(DtolSinkWriteError):
+                await asyncio.wait_for(committing, 20)
+            await locker.execute("ROLLBACK")
+            await destination.commit(many)
+        finally:
+            await locker.close()
+            await destination.close()
+
+    asyncio.run(go())
+    assert query(postgres_dsn, "SELECT count(*) FROM samples") == [(8 * 5000 * 3,)]
+
+
 def test_a_dropped_table_is_told_and_the_next_open_makes_it_again(postgres_dsn: str) -> None:
     run = make_run()
 
@@ -427,9 +457,10 @@ def test_commits_are_durable_whatever_the_database_prefers(postgres_dsn: str) ->
 
 
 def test_many_samples_go_in_several_copies(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dtolbus_workers import postgres_commit
+    from dtolbus_workers import postgres_samples
 
-    monkeypatch.setattr(postgres_commit, "COPY_ROWS", 50)
+    monkeypatch.setattr(postgres_samples, "COPY_ROWS", 50)
+    monkeypatch.setattr(postgres_samples, "CHUNK_ROWS", 20)
     run = make_run()
     commit(postgres_dsn, make_batch(run, 0, 5), blocks="samples")
     back = stored(PostgresConfig(dsn=postgres_dsn), run)

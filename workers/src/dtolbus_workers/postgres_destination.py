@@ -132,7 +132,7 @@ class PostgresDestination:
             self._columns = await self._read_columns(connection)
         transaction = connection.transaction()
         await transaction.start()
-        commit = BatchCommit(connection, self._tables, batch, thread)
+        commit = BatchCommit(connection, self._tables, batch, thread, timeout_s=self._config.command_timeout_s)
         position = await commit.position()
         if position != batch.from_index:
             await transaction.rollback()
