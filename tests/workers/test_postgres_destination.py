@@ -23,6 +23,7 @@ from dtolbus_workers.columns import BLOCK_COLUMNS, SAMPLE_COLUMNS, block_summary
 from dtolbus_workers.destination import BlocksMode, Position, RecordRefusedError, RunBatch, Stored
 from dtolbus_workers.postgres_config import PostgresConfig
 from dtolbus_workers.postgres_destination import PostgresDestination, stored
+from dtolbus_workers.postgres_layout import SamplesLayout
 from dtolbus_workers.postgres_link import Link
 from dtolbus_workers.specimens import (
     error_block,
@@ -58,6 +59,7 @@ passing(Transaction, "commit")
 class Conformance(SinkConformance):
     keeps_ints = False
     mode: BlocksMode
+    layout = SamplesLayout()
     dsn: str
 
     @pytest.fixture(autouse=True)
@@ -68,7 +70,7 @@ class Conformance(SinkConformance):
         return PostgresConfig(dsn=self.dsn, schema="s" + hashlib.sha256(str(place).encode()).hexdigest()[:16])
 
     def make(self, place: Path) -> PostgresDestination:
-        return PostgresDestination(self.config(place), blocks=self.mode, lock_timeout_s=2.0)
+        return PostgresDestination(self.config(place), blocks=self.mode, layout=self.layout, lock_timeout_s=2.0)
 
     async def stored(self, place: Path, run: RunInfo) -> Stored | None:
         return stored(self.config(place), run)
@@ -77,9 +79,9 @@ class Conformance(SinkConformance):
         config = self.config(place)
         return (
             f"{CRASH_POINTS}\n"
-            "from dtolbus_workers.postgres_destination import PostgresConfig, PostgresDestination\n"
+            "from dtolbus_workers.postgres_destination import PostgresConfig, PostgresDestination, SamplesLayout\n"
             f"config = PostgresConfig(dsn={config.dsn!r}, schema={config.schema!r})\n"
-            f"destination = PostgresDestination(config, blocks={self.mode!r})"
+            f"destination = PostgresDestination(config, blocks={self.mode!r}, layout={self.layout!r})"
         )
 
     def test_disk_full(self, tmp_path: Path) -> None:

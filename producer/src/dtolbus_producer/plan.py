@@ -26,6 +26,8 @@ from dtolbus_producer.sinkplaces import default_place
 
 _AGE_S = 1.0
 _PARQUET_AGE_S = 10.0
+_OF_POSTGRES = ("index", "partition", "hypertable")
+"""Options of `up` that go to its Postgres sink."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class UpOptions:
     sinks: str | None = None
     blocks: BlocksMode | None = None
     dsn: str | None = None
+    index: str | None = None
+    partition: str | None = None
+    hypertable: bool = False
     pub_port: int | None = None
     catchup_port: int | None = None
     meta: Mapping[str, str] | None = None
@@ -70,6 +75,7 @@ def resolve(options: UpOptions) -> Config:
     if options.catch_up and sinks is None and options.config is None:
         config = msgspec.structs.replace(config, sinks=registered_sinks(options.data or Path(config.data), options.dsn))
     elif sinks is not None or not config.sinks:
+        _refuse_without_postgres(options, sinks or DEFAULT_SINKS)
         chosen = tuple(_sink(kind, options) for kind in sinks or DEFAULT_SINKS)
         config = msgspec.structs.replace(config, sinks=chosen)
     elif options.dsn is not None:
@@ -111,7 +117,20 @@ def _with_dsn(sinks: tuple[SinkConfig, ...], dsn: str) -> tuple[SinkConfig, ...]
 
 
 def _sink(kind: str, options: UpOptions) -> SinkConfig:
-    return default_sink(kind, blocks=options.blocks, dsn=options.dsn or EMBEDDED)
+    sink = default_sink(kind, blocks=options.blocks, dsn=options.dsn or EMBEDDED)
+    return msgspec.structs.replace(sink, options=_of_postgres(options)) if kind == "postgres" else sink
+
+
+def _of_postgres(options: UpOptions) -> dict[str, Any]:
+    """Return what was asked of the Postgres sink's tables."""
+    given = {name: getattr(options, name) for name in _OF_POSTGRES}
+    return {name: value for name, value in given.items() if value}
+
+
+def _refuse_without_postgres(options: UpOptions, kinds: Sequence[str]) -> None:
+    for name in _of_postgres(options):
+        if "postgres" not in kinds:
+            raise UsageError(f"--{name} is the sink postgres's, which does not run: give --dsn, or add it to --sinks")
 
 
 def _speed(text: str | None) -> float | Literal["max"] | None:
@@ -132,11 +151,15 @@ def _refuse_beside_config(options: UpOptions) -> None:
             raise UsageError(f"{option} and --config: the config says what runs; leave one of them out")
     if options.blocks is not None and options.sinks is None:
         raise UsageError("--blocks and --config: set blocks in the config's [[sink]], or give --sinks too")
+    for name in _of_postgres(options) if options.sinks is None else ():
+        raise UsageError(f"--{name} and --config: set {name} in the config's [sink.options], or give --sinks too")
 
 
 def _refuse_beside_catch_up(options: UpOptions) -> None:
     if options.blocks is not None and options.sinks is None:
         raise UsageError("--blocks and --catch-up: the sinks store blocks as they did; give --sinks too")
+    for name in _of_postgres(options) if options.sinks is None else ():
+        raise UsageError(f"--{name} and --catch-up: the tables stay as they are; give --sinks too")
     given = {
         "--board": options.board,
         "--speed": options.speed,

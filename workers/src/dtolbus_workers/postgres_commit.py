@@ -22,6 +22,7 @@ from dtolbus_workers.cells import (
 from dtolbus_workers.columns import BLOCK_COLUMNS, block_summary
 from dtolbus_workers.destination import BlocksMode, OneThread, RecordRefusedError, RunBatch
 from dtolbus_workers.pgcopy import PgType
+from dtolbus_workers.postgres_months import Months, months_of
 from dtolbus_workers.postgres_samples import copy_samples
 from dtolbus_workers.postgres_tables import CELL_TYPES, READING_END, READING_START, BusTables, column_type, quoted
 
@@ -37,12 +38,20 @@ class BatchCommit:
     """Stores one batch on a connection with an open transaction."""
 
     def __init__(
-        self, connection: Any, tables: BusTables, batch: RunBatch, thread: OneThread, *, timeout_s: float
+        self,
+        connection: Any,
+        tables: BusTables,
+        batch: RunBatch,
+        thread: OneThread,
+        *,
+        months: Months | None,
+        timeout_s: float,
     ) -> None:
         self._connection = connection
         self._tables = tables
         self._batch = batch
         self._thread = thread
+        self._months = months
         self._timeout_s = timeout_s
         self._key = (batch.run.run_id, stream_name(batch.run.device, batch.run.task))
 
@@ -73,6 +82,8 @@ class BatchCommit:
         )
         blocks = batch.blocks
         if mode != "summary":
+            if self._months is not None:
+                await self._months.make(self._connection, await self._thread.run(months_of, blocks))
             await copy_samples(self._connection, self._tables, blocks, self._thread, timeout_s=self._timeout_s)
         summaries = [block for block in blocks if mode != "samples" or not block.samples_per_channel]
         await self._copy("blocks", self._tables.columns("blocks"), await self._thread.run(_summary_rows, summaries))

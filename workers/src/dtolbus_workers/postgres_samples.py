@@ -84,7 +84,7 @@ def _pieces(blocks: Sequence[DaqBlock]) -> Iterator[memoryview]:
     for block in blocks:
         try:
             channels = pgcopy.sample_rows(block)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise RecordRefusedError(block.index, str(error)) from error
         for rows in channels:
             yield from (rows[start : start + _CHUNK_BYTES] for start in range(0, len(rows), _CHUNK_BYTES))
