@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dtolbus.records import Channel, Clock, DaqBlock, RunInfo, block_of_run
+from dtolbus.records import Channel, Clock, DaqBlock, RunInfo
+from dtolbus.runblocks import block_of_run
 
 CHANNELS = 8
 SMALL, LARGE = 1000, 12_500

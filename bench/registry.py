@@ -9,7 +9,17 @@ from typing import cast
 from bench.measuring import Case, Plan
 
 BENCHES = {
+    "wire": "bench.wire:cases",
+    "wire-curve": "bench.wire:curve_cases",
+    "wire-fanout": "bench.wire:fanout_cases",
     "codec": "bench.codec:cases",
+    "journal": "bench.journal:cases",
+    "journal-sync": "bench.journal_sync:cases",
+    "parquet-long": "bench.parquet_long:cases",
+    "csv": "bench.text:csv_cases",
+    "jsonl": "bench.text:jsonl_cases",
+    "scale": "bench.scale:cases",
+    "start": "bench.start:cases",
 }
 """Each `cases(setting)` yields its cases one by one, and puts away behind each what it needed."""
 
@@ -37,6 +47,6 @@ def load(name: str) -> Cases:
 
 
 def about(name: str) -> str:
-    """Return the first line of what the bench's module says of itself."""
-    module = importlib.import_module(BENCHES[name].partition(":")[0])
-    return (module.__doc__ or "").partition("\n")[0]
+    """Return the first line of what the bench says of itself, or else its module."""
+    cases = load(name)
+    return (cases.__doc__ or importlib.import_module(cases.__module__).__doc__ or "").partition("\n")[0]

@@ -12,7 +12,8 @@ import pytest
 from dtolbus import files
 from dtolbus.dtraw import ChunkFile, iter_blocks
 from dtolbus.errors import CannotStartError
-from dtolbus.records import Channel, Clock, DaqBlock, Gap, RunInfo, block_of_run
+from dtolbus.records import Channel, Clock, DaqBlock, Gap, RunInfo
+from dtolbus.runblocks import block_of_run
 from dtolbus.runs import Head, RunFolder, decode_head, encode_head, run_path
 from dtolbus_producer.journal import JournalError, RunWriter, recover_run
 from dtolbus_producer.recovery import recover_device

@@ -9,7 +9,8 @@ from dtolbus.chunks import encode_record
 from dtolbus.dtraw import Chunk, ChunkFile
 from dtolbus.errors import UsageError
 from dtolbus.framing import encode_file_header, file_header_of, seal_file_header
-from dtolbus.records import Channel, Clock, DaqEvent, block_of_run
+from dtolbus.records import Channel, Clock, DaqEvent
+from dtolbus.runblocks import block_of_run
 from dtolbus_producer.config import default_config
 
 SAMPLES = 50

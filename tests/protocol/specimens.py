@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from dtolbus.records import Channel, Clock, DaqBlock, DaqEvent, DaqReading, RunInfo, block_of_run
+from dtolbus.records import Channel, Clock, DaqBlock, DaqEvent, DaqReading, RunInfo
+from dtolbus.runblocks import block_of_run
 
 START_NS = 1_772_366_400_000_000_000
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,7 +9,8 @@ import msgspec
 from dtolbus.channels import Channel, status_of_codes
 from dtolbus.errors import UsageError
 from dtolbus.ranges import in_words
-from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo, block_of_run
+from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo
+from dtolbus.runblocks import block_of_run
 from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards.calibration import linear, measuring
 from dtolbus_producer.conversions import CELSIUS, conversion_key

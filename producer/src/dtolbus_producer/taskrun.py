@@ -12,7 +12,8 @@ import msgspec
 
 from dtolbus.channels import status_of_codes
 from dtolbus.errors import BoardError
-from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind, block_of_run, utc_from_ns
+from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind, utc_from_ns
+from dtolbus.runblocks import block_of_run
 from dtolbus.runs import RunClock
 from dtolbus_producer.boards import BlockSource, Buffer, End, Fault, TaskPlan
 from dtolbus_producer.boards.delivered import checked

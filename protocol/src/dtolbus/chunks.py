@@ -11,7 +11,8 @@ import numpy as np
 from dtolbus.errors import RawFormatError
 from dtolbus.framing import ChunkHeader, EventInfo, FileHeader, seal
 from dtolbus.packing import pack_reading, unpack_reading
-from dtolbus.records import Clock, DaqBlock, DaqEvent, DaqReading, ErrorInfo, Record, RunInfo, block_of_run
+from dtolbus.records import Clock, DaqBlock, DaqEvent, DaqReading, ErrorInfo, Record, RunInfo
+from dtolbus.runblocks import block_of_run
 
 
 class Encoded(NamedTuple):

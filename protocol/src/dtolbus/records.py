@@ -1,8 +1,9 @@
 """The records that travel: what a board delivered, with the words to read it by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import msgspec
@@ -75,7 +76,7 @@ RunKind = Literal["blocks", "readings"]
 RunEnd = Literal["running", "ended", "interrupted"]
 
 
-class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The run header: what one acquisition of one task is. It never changes while the run lasts."""
 
     run_id: str
@@ -101,10 +102,20 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     meta: dict[str, Any] = {}
     """Run metadata: operator, specimen, sensor serials, calibration dates, free keys."""
 
-    @property
+    @cached_property
     def channel_names(self) -> tuple[str, ...]:
         """The channels' names in the order of a block's rows."""
         return tuple(channel.name for channel in self.channels)
+
+    @cached_property
+    def period_ns(self) -> int:
+        """Time from one sample of a channel to the next, whole ns."""
+        return round(1e9 / self.rate_hz)
+
+    @cached_property
+    def started_at(self) -> datetime:
+        """UTC instant of the start, to the µs."""
+        return utc_from_ns(self.started_utc_ns)
 
     @property
     def units(self) -> dict[str, str | None]:
@@ -358,50 +369,3 @@ class Gap:
     cause: str
     first_sample: int | None = None
     end_sample: int | None = None
-
-
-def block_of_run(
-    run: RunInfo,
-    *,
-    index: int,
-    first_sample: int,
-    codes: Codes,
-    t_mono_ns: int,
-    clock: Clock,
-    read_started_at: datetime | None = None,
-    read_finished_at: datetime | None = None,
-    sensor_status: Mapping[str, Iterable[int]] | None = None,
-    error: ErrorInfo | None = None,
-    anchor: Anchor | None = None,
-) -> DaqBlock:
-    """Return the block that `run` has at `index`: codes of shape (channels, samples), stamped by the clock fit."""
-    samples = codes.shape[1]
-    t_utc = utc_from_ns(clock.utc_ns)
-    elapsed = (read_finished_at - read_started_at).total_seconds() if read_started_at and read_finished_at else None
-    return DaqBlock(
-        device=run.device,
-        task=run.task,
-        channels=run.channel_names,
-        block_index=index,
-        first_sample_index=first_sample,
-        samples_per_channel=samples,
-        t_mono_ns=t_mono_ns,
-        t_utc=t_utc,
-        raw_codes=codes,
-        calibration=run.channels,
-        sample_rate_hz=run.rate_hz,
-        block_period_ns=round(1e9 / run.rate_hz),
-        clock=clock,
-        anchor=anchor,
-        task_started_at=utc_from_ns(run.started_utc_ns),
-        t0=t_utc,
-        t_midpoint_mono_ns=t_mono_ns + round(samples * clock.period_ns / 2),
-        read_started_at=read_started_at,
-        read_finished_at=read_finished_at,
-        elapsed_s=elapsed,
-        units=run.units,
-        is_linearised=True,
-        sensor_status=dict(sensor_status or {}),  # type: ignore[arg-type]  # made arrays by the block
-        error=error,
-        run_id=run.run_id,
-    )

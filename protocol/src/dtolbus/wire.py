@@ -29,10 +29,9 @@ from dtolbus.records import (
     RunEnd,
     RunInfo,
     RunStatus,
-    block_of_run,
     ns_from_utc,
-    utc_from_ns,
 )
+from dtolbus.runblocks import block_of_run
 from dtolbus.topics import topic
 
 WIRE_VERSION = 2
@@ -42,7 +41,8 @@ MAX_MESSAGE_BYTES = 64 << 20
 """Largest frame that a socket takes."""
 
 Frame = bytes | memoryview
-_DTYPES = frozenset({"<i2", "<u2", "<i4", "<f4", "<f8"})
+_DTYPES = {name: np.dtype(name) for name in ("<i2", "<u2", "<i4", "<f4", "<f8")}
+_LITTLE_ENDIAN = frozenset(_DTYPES.values())
 _CACHED_RUNS = 256
 _DIGEST_BYTES = 8
 
@@ -233,19 +233,27 @@ _event_decoder = msgspec.msgpack.Decoder(DaqEvent)
 _body_decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in _CONTROL_KINDS.items()}
 
 
+class _Packed(NamedTuple):
+    """What every record of a run carries."""
+
+    run: RunInfo
+    topic: bytes
+    header: msgspec.Raw
+
+
 class _RunCache:
     """Run headers as bytes and back, each worked out once; the oldest are forgotten beyond a bound."""
 
     def __init__(self) -> None:
-        self._packed: dict[str, tuple[RunInfo, msgspec.Raw]] = {}
+        self._packed: dict[str, _Packed] = {}
         self._read: dict[bytes, RunInfo] = {}
 
-    def pack(self, run: RunInfo) -> msgspec.Raw:
+    def pack(self, run: RunInfo) -> _Packed:
         known = self._packed.get(run.run_id)
-        if known is None or known[0] is not run:
-            known = self._packed[run.run_id] = (run, msgspec.Raw(_pack(run)))
+        if known is None or known.run is not run:
+            known = self._packed[run.run_id] = _Packed(run, _topic_of(run), msgspec.Raw(_pack(run)))
             self._bound(self._packed)
-        return known[1]
+        return known
 
     def read(self, raw: msgspec.Raw) -> RunInfo:
         key = bytes(raw)
@@ -270,7 +278,12 @@ def encode(message: Message) -> list[Frame]:
     if isinstance(message, Heartbeat):
         info = message.status.info
         header = _HeartbeatHeader(
-            WIRE_VERSION, _HEARTBEAT, _runs.pack(info), message.status.state, message.status.first, message.status.head
+            WIRE_VERSION,
+            _HEARTBEAT,
+            _runs.pack(info).header,
+            message.status.state,
+            message.status.first,
+            message.status.head,
         )
         return _sealed(topic("heartbeat", info.device, info.task), _pack(header))
     kind = _KIND_OF[type(message)]
@@ -292,45 +305,54 @@ def _digest(subject: Frame, header: Frame, arrays: Sequence[Frame]) -> bytes:
 
 def topic_of_run(run: RunInfo) -> bytes:
     """Return the topic of a run's records, events included."""
+    return _runs.pack(run).topic
+
+
+def _topic_of(run: RunInfo) -> bytes:
     return topic("block" if run.kind == "blocks" else "reading", run.device, run.task)
 
 
 def _encode_record(run: RunInfo, record: Record) -> list[Frame]:
-    subject = topic_of_run(run)
+    packed = _runs.pack(run)
     if isinstance(record, DaqBlock):
-        return _encode_block(subject, run, record)
+        return _encode_block(packed, record)
     if isinstance(record, DaqReading):
         kind, body = _READING, pack_reading(record)
     else:
         kind, body = _EVENT, _pack(record)
-    return _sealed(subject, _pack(_RecordHeader(WIRE_VERSION, kind, _runs.pack(run), msgspec.Raw(body))))
+    return _sealed(packed.topic, _pack(_RecordHeader(WIRE_VERSION, kind, packed.header, msgspec.Raw(body))))
 
 
-def _encode_block(subject: bytes, run: RunInfo, block: DaqBlock) -> list[Frame]:
-    arrays: list[NDArray[Any]] = []
-    codes = block.raw_codes if block.raw_codes is not None else block.data
-    arrays.append(_little_endian(codes))
+def _encode_block(packed: _Packed, block: DaqBlock) -> list[Frame]:
+    codes = block.raw_codes
+    arrays = [_little_endian(block.data if codes is None else codes)]
     if block.sensor_status:
         arrays.append(np.stack([np.asarray(s, dtype="<i4") for s in block.sensor_status.values()]))
-    header = _BlockHeader(
-        version=WIRE_VERSION,
-        kind=_BLOCK,
-        run=_runs.pack(run),
-        index=block.block_index,
-        first_sample=block.first_sample_index,
-        t_mono_ns=block.t_mono_ns,
-        clock=block.clock or Clock(block.t_utc_ns, block.period_ns),
-        arrays=tuple((array.dtype.str, array.shape) for array in arrays),
-        status_of=tuple(block.sensor_status),
-        read_started_ns=None if block.read_started_at is None else ns_from_utc(block.read_started_at),
-        read_finished_ns=None if block.read_finished_at is None else ns_from_utc(block.read_finished_at),
-        error=block.error,
-        anchor=block.anchor,
+    started, finished = block.read_started_at, block.read_finished_at
+    # a tuple packs to the bytes of a _BlockHeader, which takes longer to make than to pack
+    header = _pack(
+        (
+            WIRE_VERSION,
+            _BLOCK,
+            packed.header,
+            block.block_index,
+            block.first_sample_index,
+            block.t_mono_ns,
+            block.clock or Clock(block.t_utc_ns, block.period_ns),
+            [(array.dtype.str, array.shape) for array in arrays],
+            tuple(block.sensor_status),
+            None if started is None else ns_from_utc(started),
+            None if finished is None else ns_from_utc(finished),
+            block.error,
+            block.anchor,
+        )
     )
-    return _sealed(subject, _pack(header), *(array.data.cast("B") if array.size else b"" for array in arrays))
+    return _sealed(packed.topic, header, *[array.data.cast("B") if array.size else b"" for array in arrays])
 
 
 def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype in _LITTLE_ENDIAN and array.flags.c_contiguous:
+        return array
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
@@ -339,7 +361,8 @@ def decode(frames: Sequence[Frame]) -> Message:
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise WireError(f"{len(frames)} frames; a message has 2 to {MAX_FRAMES}")
     kind = _kind_of(frames[1])
-    header, digest = frames[1][:-_DIGEST_BYTES], frames[1][-_DIGEST_BYTES:]
+    sealed = memoryview(frames[1])
+    header, digest = sealed[:-_DIGEST_BYTES], sealed[-_DIGEST_BYTES:]
     if _digest(frames[0], header, frames[2:]) != digest:
         raise WireError("the checksum does not hold: the message was damaged on its way")
     try:
@@ -395,8 +418,8 @@ def _decode_block(header: _BlockHeader, frames: Sequence[Frame]) -> RunRecord:
         codes=arrays[0],
         t_mono_ns=header.t_mono_ns,
         clock=header.clock,
-        read_started_at=None if header.read_started_ns is None else utc_from_ns(header.read_started_ns),
-        read_finished_at=None if header.read_finished_ns is None else utc_from_ns(header.read_finished_ns),
+        read_started_at=header.read_started_ns,
+        read_finished_at=header.read_finished_ns,
         sensor_status=status,
         error=header.error,
         anchor=header.anchor,
@@ -405,11 +428,12 @@ def _decode_block(header: _BlockHeader, frames: Sequence[Frame]) -> RunRecord:
 
 
 def _array(frame: Frame, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    if dtype not in _DTYPES:
+    kind = _DTYPES.get(dtype)
+    if kind is None:
         raise WireError(f"an array of type {dtype!r}; allowed are {', '.join(sorted(_DTYPES))}")
-    if len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] * np.dtype(dtype).itemsize != len(frame):
+    if len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] * kind.itemsize != len(frame):
         raise WireError(f"a frame of {len(frame)} bytes for an array of shape {shape} and type {dtype}")
-    return np.frombuffer(frame, dtype=dtype).reshape(shape)
+    return np.ndarray(shape, kind, frame)
 
 
 def _belonging(run: RunInfo, record: Record) -> RunRecord:

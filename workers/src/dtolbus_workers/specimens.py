@@ -20,9 +20,9 @@ from dtolbus.records import (
     Record,
     RunInfo,
     RunKind,
-    block_of_run,
     utc_from_ns,
 )
+from dtolbus.runblocks import block_of_run
 from dtolbus.units.conversion import Bridge, Conversion, Lookup, Polynomial, Rtd, Thermocouple
 from dtolbus_workers.destination import RunBatch
 

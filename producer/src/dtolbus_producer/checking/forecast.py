@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dtolbus.chunks import encode_record
-from dtolbus.records import Clock, DaqReading, Record, RunInfo, block_of_run, utc_from_ns
+from dtolbus.records import Clock, DaqReading, Record, RunInfo, utc_from_ns
+from dtolbus.runblocks import block_of_run
 from dtolbus.wire import topic_of_run
 
 _INDEX = 1_000_000

@@ -1,0 +1,117 @@
+"""The receiving end of `wire`, in a process of its own: `python -m bench.receiving HOW URL BYTES [KEYS]`.
+
+Writes `r` to stdout once it hears the publisher, and then `c` for every EVERY blocks that it has in its hands. Ends
+when stdin does.
+"""
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from unittest import mock
+
+import zmq
+
+from dtolbus import client, connecting
+from dtolbus.records import DaqBlock
+from dtolbus.subscriber import Subscriber
+
+EVERY = 16
+READY, CREDIT = b"r", b"c"
+COPY_BELOW = 64 * 1024
+
+Counter = Callable[[], None]
+
+
+def main() -> None:
+    how, url, size, *keys = sys.argv[1:]
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if how == "tcp":
+        _receive_tcp(url, int(size), _counter())
+    elif how == "bare":
+        _receive_bare(url, int(size), _counter())
+    elif keys:
+        with mock.patch.object(client, "connected", _curve(*keys)):
+            _receive_ours(url, _counter())
+    else:
+        _receive_ours(url, _counter())
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(0)
+
+
+def _counter() -> Counter:
+    """Return what is called for each block that arrived."""
+    left = EVERY
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.write(1, CREDIT)
+            left = EVERY
+
+    return count
+
+
+def _receive_ours(url: str, count: Counter) -> None:
+    subscriber = Subscriber(url)
+    while subscriber.heard_at is None:
+        subscriber.receive(0.1)
+    os.write(1, READY)
+    for record in subscriber:
+        if isinstance(record, DaqBlock):
+            count()
+
+
+def _curve(server: str, public: str, secret: str) -> "Callable[..., zmq.Socket[bytes]]":
+    """Return `connected` with keys: what dtolbus does once it has some."""
+
+    def connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, mark: int) -> "zmq.Socket[bytes]":
+        with mock.patch.object(context, "socket", lambda kind: _keyed(zmq.Context.socket(context, kind))):
+            return connecting.connected(context, kind, url, mark)
+
+    def _keyed(made: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
+        made.set(zmq.CURVE_SERVERKEY, server.encode())
+        made.set(zmq.CURVE_PUBLICKEY, public.encode())
+        made.set(zmq.CURVE_SECRETKEY, secret.encode())
+        return made
+
+    return connected
+
+
+def _receive_bare(url: str, size: int, count: Counter) -> None:
+    found: zmq.Socket[bytes] = zmq.Context().socket(zmq.SUB)
+    found.connect(url)
+    found.subscribe(b"")
+    found.recv_multipart()
+    os.write(1, READY)
+    while size < COPY_BELOW:
+        if len(found.recv_multipart()) == 3:  # a block; a greeting has two
+            count()
+    while True:
+        if len(found.recv_multipart(copy=False)) == 3:
+            count()
+
+
+def _receive_tcp(url: str, size: int, count: Counter) -> None:
+    host, _, port = url.removeprefix("tcp://").partition(":")
+    with socket.create_connection((host, int(port))) as stream:
+        os.write(1, READY)
+        view = memoryview(bytearray(size))
+        while True:
+            got = 0
+            while got < size:
+                read = stream.recv_into(view[got:])
+                if not read:
+                    return
+                got += read
+            count()
+
+
+if __name__ == "__main__":
+    main()

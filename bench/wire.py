@@ -1,0 +1,57 @@
+"""Publish to `DaqBlock` in another process, over TCP on the loopback, nothing dropped."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from bench.items import LARGE, SMALL, block, codes, run_info
+from bench.measuring import Case, at_least
+from bench.receiving import EVERY
+from bench.registry import Setting
+from bench.sending import line
+from dtolbus.records import DaqBlock, RunInfo
+
+SIZES = ((SMALL, "16 kB", 0.85, 0.20), (LARGE, "200 kB", 0.90, 0.60))
+"""Samples a channel, and the goals against pyzmq and TCP."""
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    """Publish → subscribe → DaqBlock, against pyzmq without decoding and against a TCP socket."""
+    for samples, size, of_zmq, of_tcp in SIZES:
+        run, made = _blocks(setting, samples)
+        with contextlib.ExitStack() as stack:
+            ours = stack.enter_context(line("ours", run, made))
+            bare = stack.enter_context(line("bare", run, made))
+            yield Case("wire", f"{size}, against bare pyzmq", "MB/s", ours, bare, at_least(of_zmq))
+            tcp = stack.enter_context(line("tcp", run, made))
+            yield Case("wire", f"{size}, against a TCP socket", "MB/s", ours, tcp, at_least(of_tcp))
+
+
+def curve_cases(setting: Setting) -> Iterator[Case]:
+    """The same with CURVE, against without."""
+    for samples, size, *_ in SIZES:
+        run, made = _blocks(setting, samples)
+        with line("curve", run, made) as curve, line("ours", run, made) as plain:
+            yield Case(
+                "wire-curve",
+                f"{size} with CURVE, against without",
+                "MB/s",
+                curve,
+                plain,
+                at_least(0.5),
+                note=lambda: "keys given to the sockets by the bench",
+            )
+
+
+def fanout_cases(setting: Setting) -> Iterator[Case]:
+    """Four subscribers, their rates added up, against one."""
+    for samples, size, *_ in SIZES:
+        run, made = _blocks(setting, samples)
+        with line("ours", run, made, receivers=4) as four, line("ours", run, made) as one:
+            yield Case("wire-fanout", f"{size} to 4 subscribers, against 1", "MB/s", four, one, at_least(1.0))
+
+
+def _blocks(setting: Setting, samples: int) -> tuple[RunInfo, Sequence[DaqBlock]]:
+    """Return what one trial sends: the same codes again and again, so that they cost no memory."""
+    run, data = run_info(samples), codes(samples)
+    number = round((20e6 if setting.quick else 300e6) / data.nbytes / EVERY) * EVERY
+    return run, [block(run, index, data) for index in range(max(4 * EVERY, number))]
