@@ -191,6 +191,17 @@ class TestOptions:
         assert (up.data / "postgres" / "PG_VERSION").is_file()
         assert not (up.data / "postgres" / "postmaster.pid").exists()
 
+    def test_an_embedded_postgres_with_a_partition_for_each_month(self, tmp_path: Path) -> None:
+        asked = ["--duration", "1", "--sinks", "postgres"]
+        settings = {"DTOLBUS_BLOCKS": "samples", "DTOLBUS_INDEX": "none", "DTOLBUS_PARTITION": "month"}
+        with Up(tmp_path / "data", *asked, **settings) as up:
+            assert_complete(up, up.end())
+        with Up(tmp_path / "data", *asked, "--blocks", "samples") as again:
+            assert_complete(again, again.end())
+        with Up(tmp_path / "data", *asked, "--partition", "none") as otherwise:
+            assert otherwise.end() == 3
+        assert "--partition none was asked for, and it is partitioned by RANGE (t_utc)" in otherwise.errors
+
 
 class TestWhatCannotBe:
     @pytest.mark.parametrize(

@@ -51,6 +51,24 @@ class TestPlan:
             config = resolve(UpOptions(config=path, dsn=dsn))
             assert [(sink.name, sink.dsn) for sink in config.sinks] == expected
 
+    def test_how_tables_are_made_goes_to_the_postgres_sink_alone(self, tmp_path: Path) -> None:
+        config = resolve(UpOptions(sinks="sqlite,postgres", index="none", partition="month"))
+        lines = [" ".join(worker_arguments(sink, config, Path("/data"))) for sink in config.sinks]
+        assert ["--index none --partition month" in line for line in lines] == [False, True]
+        assert "--hypertable" not in lines[1]
+        config = resolve(UpOptions(dsn="postgresql://db/lab", hypertable=True))
+        assert "--hypertable" in worker_arguments(config.sinks[-1], config, Path("/data"))
+        path = tmp_path / "dtolbus.toml"
+        path.write_text('[[device]]\nname = "d"\n[[device.task]]\nname = "t"\nrate_hz = 10\nchannels = ["a"]\n')
+        for options, told in (
+            (UpOptions(partition="month"), "--partition is the sink postgres's, which does not run"),
+            (UpOptions(config=path, index="brin"), "--index and --config: set index in the config's"),
+            (UpOptions(catch_up=True, hypertable=True), "--hypertable and --catch-up: the tables stay as they are"),
+            (UpOptions(sinks="postgres", partition="month", hypertable=True), "a hypertable has its own parts"),
+        ):
+            with pytest.raises(UsageError, match=told):
+                resolve(options)
+
     def test_sinks_named_are_the_sinks(self) -> None:
         config = resolve(UpOptions(dsn="postgresql://db/lab", sinks="csv, parquet,csv"))
         assert [sink.kind for sink in config.sinks] == ["csv", "parquet"]

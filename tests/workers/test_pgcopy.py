@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtolbus.records import Clock, DaqBlock, ErrorInfo, utc_from_ns
-from dtolbus_workers import pgcopy
+from dtolbus_workers import pgcopy, postgres_samples
 from dtolbus_workers.columns import SAMPLE_COLUMNS
 from dtolbus_workers.postgres_config import PostgresConfig
 from dtolbus_workers.postgres_tables import BusTables
@@ -80,6 +80,20 @@ def plain_rows(block: DaqBlock) -> bytes:
 @given(blocks())
 def test_samples_are_those_of_a_plain_encoder(block: DaqBlock) -> None:
     assert b"".join(pgcopy.sample_rows(block)) == plain_rows(block)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(blocks(), max_size=6), st.integers(1, 400), st.integers(1, 12))
+def test_a_stream_in_chunks_has_the_rows_of_its_blocks_in_order(
+    many: list[DaqBlock], chunk_bytes: int, rows: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres_samples, "_CHUNK_BYTES", chunk_bytes)
+        groups = list(postgres_samples.in_groups(many, rows))
+        chunks = [bytes(chunk) for group in groups for chunk in postgres_samples.encoded(group)]
+    assert [block for group in groups for block in group] == many
+    assert b"".join(chunks) == b"".join(map(plain_rows, many))
+    assert all(chunks)
 
 
 def test_a_server_takes_both_encoders_and_gives_the_same(postgres_dsn: str) -> None:

@@ -23,6 +23,7 @@ from dtolbus_workers.columns import BLOCK_COLUMNS, SAMPLE_COLUMNS, block_summary
 from dtolbus_workers.destination import BlocksMode, Position, RecordRefusedError, RunBatch, Stored
 from dtolbus_workers.postgres_config import PostgresConfig
 from dtolbus_workers.postgres_destination import PostgresDestination, stored
+from dtolbus_workers.postgres_layout import SamplesLayout
 from dtolbus_workers.postgres_link import Link
 from dtolbus_workers.specimens import (
     error_block,
@@ -58,6 +59,7 @@ passing(Transaction, "commit")
 class Conformance(SinkConformance):
     keeps_ints = False
     mode: BlocksMode
+    layout = SamplesLayout()
     dsn: str
 
     @pytest.fixture(autouse=True)
@@ -68,7 +70,7 @@ class Conformance(SinkConformance):
         return PostgresConfig(dsn=self.dsn, schema="s" + hashlib.sha256(str(place).encode()).hexdigest()[:16])
 
     def make(self, place: Path) -> PostgresDestination:
-        return PostgresDestination(self.config(place), blocks=self.mode, lock_timeout_s=2.0)
+        return PostgresDestination(self.config(place), blocks=self.mode, layout=self.layout, lock_timeout_s=2.0)
 
     async def stored(self, place: Path, run: RunInfo) -> Stored | None:
         return stored(self.config(place), run)
@@ -77,9 +79,9 @@ class Conformance(SinkConformance):
         config = self.config(place)
         return (
             f"{CRASH_POINTS}\n"
-            "from dtolbus_workers.postgres_destination import PostgresConfig, PostgresDestination\n"
+            "from dtolbus_workers.postgres_destination import PostgresConfig, PostgresDestination, SamplesLayout\n"
             f"config = PostgresConfig(dsn={config.dsn!r}, schema={config.schema!r})\n"
-            f"destination = PostgresDestination(config, blocks={self.mode!r})"
+            f"destination = PostgresDestination(config, blocks={self.mode!r}, layout={self.layout!r})"
         )
 
     def test_disk_full(self, tmp_path: Path) -> None:
@@ -354,6 +356,36 @@ def test_a_position_moved_by_somebody_else_refuses_the_commit(postgres_dsn: str)
     assert query(postgres_dsn, "SELECT count(*) FROM blocks") == [(2,)]
 
 
+@pytest.mark.parametrize("how", ["lost", "too long"])
+def test_a_copy_that_the_server_does_not_take_ends(postgres_dsn: str, how: str) -> None:
+    run = make_run()
+    many = make_batch(run, 0, [make_block(run, index, samples=5000) for index in range(8)])
+    config = PostgresConfig(dsn=postgres_dsn, command_timeout_s=30.0 if how == "lost" else 1.0)
+
+    async def go() -> None:
+        destination = PostgresDestination(config, blocks="samples")
+        await destination.open()
+        locker = await asyncpg.connect(postgres_dsn)
+        try:
+            await locker.execute("BEGIN; LOCK TABLE samples")
+            committing = asyncio.ensure_future(destination.commit(many))
+            writer = await destination._link.writer()
+            while how == "lost" and not writer._transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)  # until the socket takes no more
+            if how == "lost":
+                await cut(postgres_dsn, "dtolbus-postgres")
+            with pytest.raises(DtolSinkWriteError):
+                await asyncio.wait_for(committing, 20)
+            await locker.execute("ROLLBACK")
+            await destination.commit(many)
+        finally:
+            await locker.close()
+            await destination.close()
+
+    asyncio.run(go())
+    assert query(postgres_dsn, "SELECT count(*) FROM samples") == [(8 * 5000 * 3,)]
+
+
 def test_a_dropped_table_is_told_and_the_next_open_makes_it_again(postgres_dsn: str) -> None:
     run = make_run()
 
@@ -427,9 +459,10 @@ def test_commits_are_durable_whatever_the_database_prefers(postgres_dsn: str) ->
 
 
 def test_many_samples_go_in_several_copies(postgres_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dtolbus_workers import postgres_commit
+    from dtolbus_workers import postgres_samples
 
-    monkeypatch.setattr(postgres_commit, "COPY_ROWS", 50)
+    monkeypatch.setattr(postgres_samples, "COPY_ROWS", 50)
+    monkeypatch.setattr(postgres_samples, "CHUNK_ROWS", 20)
     run = make_run()
     commit(postgres_dsn, make_batch(run, 0, 5), blocks="samples")
     back = stored(PostgresConfig(dsn=postgres_dsn), run)

@@ -116,6 +116,11 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
                 help="What Parquet stores of a sample; codes need --layout wide.  [default: float64]",
             ),
             option("--dsn", help="postgresql://user@host/database: adds the sink postgres; better in DTOLBUS_DSN."),
+            option("--index", type=click.Choice(["none", "brin"]), help="Of Postgres' samples, if new.  [usual: brin]"),
+            option(
+                "--partition", type=click.Choice(["none", "month"]), help="Of Postgres' samples, if new.  [usual: none]"
+            ),
+            option("--hypertable", is_flag=True, help="Postgres' samples, if new, are a TimescaleDB hypertable."),
             option("--pub-port", type=_PORT, help="Port of the live records.  [default: 5601]"),
             option("--catchup-port", type=_PORT, help="Port of the catch-up.  [default: 5602]"),
             option("--meta", multiple=True, metavar="KEY=VALUE", help="Run metadata, e.g. operator=Ada; repeatable."),

@@ -27,6 +27,8 @@ from dtolbus_producer.sinkplaces import default_place
 
 _AGE_S = 1.0
 _PARQUET_AGE_S = 10.0
+_OF_SINK = {"parquet": ("layout", "values"), "postgres": ("index", "partition", "hypertable")}
+"""Options of `up` that go to its sink of that kind, as `[sink.options]`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class UpOptions:
     layout: Layout | None = None
     values: Values | None = None
     dsn: str | None = None
+    index: str | None = None
+    partition: str | None = None
+    hypertable: bool = False
     pub_port: int | None = None
     catchup_port: int | None = None
     meta: Mapping[str, str] | None = None
@@ -73,6 +78,7 @@ def resolve(options: UpOptions) -> Config:
     if options.catch_up and sinks is None and options.config is None:
         config = msgspec.structs.replace(config, sinks=registered_sinks(options.data or Path(config.data), options.dsn))
     elif sinks is not None or not config.sinks:
+        _refuse_without_sink(options, sinks or DEFAULT_SINKS)
         chosen = tuple(_sink(kind, options) for kind in sinks or DEFAULT_SINKS)
         config = msgspec.structs.replace(config, sinks=chosen)
     elif options.dsn is not None:
@@ -115,8 +121,20 @@ def _with_dsn(sinks: tuple[SinkConfig, ...], dsn: str) -> tuple[SinkConfig, ...]
 
 def _sink(kind: str, options: UpOptions) -> SinkConfig:
     sink = default_sink(kind, blocks=options.blocks, dsn=options.dsn or EMBEDDED)
-    form = {"layout": options.layout, "values": options.values} if kind == "parquet" else {}
-    return msgspec.structs.replace(sink, options={key: value for key, value in form.items() if value is not None})
+    return msgspec.structs.replace(sink, options=_own_options(kind, options))
+
+
+def _own_options(kind: str, options: UpOptions) -> dict[str, Any]:
+    """Return what was asked of the sink of that kind alone."""
+    given = {name: getattr(options, name) for name in _OF_SINK.get(kind, ())}
+    return {name: value for name, value in given.items() if value}
+
+
+def _refuse_without_sink(options: UpOptions, kinds: Sequence[str]) -> None:
+    for kind in _OF_SINK:
+        for name in _own_options(kind, options) if kind not in kinds else ():
+            how = "give --dsn, or add it to --sinks" if kind == "postgres" else "add it to --sinks"
+            raise UsageError(f"--{name} is the sink {kind}'s, which does not run: {how}")
 
 
 def _speed(text: str | None) -> float | Literal["max"] | None:
@@ -135,19 +153,22 @@ def _refuse_beside_config(options: UpOptions) -> None:
     for option, value in (("--board", options.board), ("--speed", options.speed), ("--rate", options.rate_hz)):
         if value is not None:
             raise UsageError(f"{option} and --config: the config says what runs; leave one of them out")
-    for option, value, key in (
-        ("--blocks", options.blocks, "blocks in the config's [[sink]]"),
-        ("--layout", options.layout, "layout in the [sink.options] of the config's parquet sink"),
-        ("--values", options.values, "values in the [sink.options] of the config's parquet sink"),
-    ):
-        if value is not None and options.sinks is None:
-            raise UsageError(f"{option} and --config: set {key}, or give --sinks too")
+    if options.blocks is not None and options.sinks is None:
+        raise UsageError("--blocks and --config: set blocks in the config's [[sink]], or give --sinks too")
+    for kind in _OF_SINK if options.sinks is None else ():
+        for name in _own_options(kind, options):
+            raise UsageError(
+                f"--{name} and --config: set {name} in the [sink.options] of the config's {kind} sink, or give "
+                f"--sinks too"
+            )
 
 
 def _refuse_beside_catch_up(options: UpOptions) -> None:
-    for option, form in (("--blocks", options.blocks), ("--layout", options.layout), ("--values", options.values)):
-        if form is not None and options.sinks is None:
-            raise UsageError(f"{option} and --catch-up: the sinks store blocks as they did; give --sinks too")
+    if options.blocks is not None and options.sinks is None:
+        raise UsageError("--blocks and --catch-up: the sinks store blocks as they did; give --sinks too")
+    for kind in _OF_SINK if options.sinks is None else ():
+        for name in _own_options(kind, options):
+            raise UsageError(f"--{name} and --catch-up: the {kind} sink stores as it did; give --sinks too")
     given = {
         "--board": options.board,
         "--speed": options.speed,

@@ -78,6 +78,10 @@ def _check_sink(key: str, sink: SinkConfig) -> None:
     check_sink_options(f"{key}.options", sink.kind, sink.options)
     if sink.kind == "parquet":
         _check_form(f"{key}.options.values", sink.options)
+    if sink.options.get("hypertable") and sink.options.get("partition") == "month":
+        raise WrongKeyError(
+            f"{key}.options.hypertable", "a hypertable has its own parts: leave partition = 'month' out"
+        )
 
 
 def _check_dsn(key: str, dsn: str | None) -> None:

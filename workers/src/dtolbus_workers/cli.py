@@ -136,10 +136,31 @@ def sqlite(out: Path, blocks: str, **bus: Any) -> None:
 @option("--dsn", help="postgresql://user@host/database; better in DTOLBUS_DSN than on the command line.")
 @option("--schema", default="public", help="Schema of the tables; made where it is missing.")
 @_blocks_option
+@option(
+    "--index",
+    type=click.Choice(["none", "brin"]),
+    help="Index of a new table of samples, by run and time. [usual: brin]",
+)
+@option(
+    "--partition", type=click.Choice(["none", "month"]), help="Parts of a new table of samples, by time. [usual: none]"
+)
+@option("--hypertable", is_flag=True, help="Make a new table of samples a hypertable of TimescaleDB.")
 @_bus_options
-def postgres(dsn: str | None, schema: str, blocks: str, **bus: Any) -> None:
-    """Store blocks and readings in PostgreSQL."""
+def postgres(
+    dsn: str | None,
+    schema: str,
+    blocks: str,
+    index: Any,
+    partition: Any,
+    hypertable: bool,
+    **bus: Any,
+) -> None:
+    """Store blocks and readings in PostgreSQL.
+
+    A table of samples that is there is kept as it is; without --index, --partition and --hypertable it is gone on with.
+    """
     from dtolbus_workers.postgres import PostgresConfig  # noqa: PLC0415  # only this sink needs it
+    from dtolbus_workers.postgres_layout import SamplesLayout  # noqa: PLC0415  # as above
 
     if not dsn:
         raise UsageError("no database: give --dsn postgresql://user@host/database, or set DTOLBUS_DSN")
@@ -147,7 +168,9 @@ def postgres(dsn: str | None, schema: str, blocks: str, **bus: Any) -> None:
         config = PostgresConfig(dsn=dsn, schema=schema, create_tables=True)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    destination = destination_class("postgres")(config, blocks=blocks)
+    destination = destination_class("postgres")(
+        config, blocks=blocks, layout=SamplesLayout(index, partition, hypertable)
+    )
     _work("postgres", destination, config.target(), options={"blocks": blocks, "schema": schema}, **bus)
 
 

@@ -131,11 +131,13 @@ def _json(value: object) -> str:
 
 def _statistics(data: NDArray[np.float64]) -> dict[str, Scalar]:
     """Return min, max, mean and rms of each row, as JSON arrays."""
-    empty = data.shape[1] == 0
-    if not empty and not np.isnan(data).any():
+    samples = data.shape[1]
+    least = data.min(1) if samples else np.full(len(data), np.nan)
+    if samples and not np.isnan(least).any():
         with np.errstate(over="ignore", invalid="ignore"):
-            found = (data.min(1), data.max(1), data.mean(1), np.sqrt(np.mean(data * data, axis=1)))
-        columns = [row.tolist() for row in found]
+            mean = np.add.reduce(data, axis=1) / samples  # what `mean` is, without its checks
+            rms = np.sqrt(np.add.reduce(data * data, axis=1) / samples)
+        columns = [row.tolist() for row in (least, data.max(1), mean, rms)]
     else:
         columns = [list(column) for column in zip(*map(_row_statistics, data), strict=True)] or [[], [], [], []]
     texts = [_json([value if value is not None and math.isfinite(value) else None for value in c]) for c in columns]

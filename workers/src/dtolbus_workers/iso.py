@@ -7,12 +7,14 @@ the ns are no whole µs.
 import numpy as np
 from numpy.typing import NDArray
 
-LONGEST = 35
-"""Bytes of the longest text: "2026-01-01T12:00:00.123456789+00:00"."""
+LENGTHS = (25, 32, 35)
+"""Bytes of "2026-01-01T12:00:00+00:00", and with six or nine digits of a fraction."""
+LONGEST = LENGTHS[-1]
 
 _PREFIX = 19
 _UTC = np.frombuffer(b"+00:00", np.uint8)
 _NANOS = 1_000_000_000
+_TRIPLES = np.frombuffer(b"".join(b"%03d" % number for number in range(1000)), np.uint8).reshape(1000, 3)
 
 
 def iso_bytes(utc_ns: NDArray[np.int64]) -> NDArray[np.bytes_]:
@@ -34,23 +36,29 @@ def iso_texts(utc_ns: NDArray[np.int64]) -> list[str]:
 
 
 def _prefixes(seconds: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return "2026-01-01T12:00:00" for each instant, shape (n, 19); rendered once for each second that occurs."""
+    """Return "2026-01-01T12:00:00" for each instant, shape (n, 19) or (1, 19); rendered once for each second."""
+    if len(seconds) and seconds.min() == seconds.max():
+        return _rendered(seconds[:1])
     distinct, place = np.unique(seconds, return_inverse=True)
-    rendered = np.datetime_as_string(distinct.astype("datetime64[s]")).astype(f"S{_PREFIX}")
-    letters = rendered.view(np.uint8).reshape(-1, _PREFIX)
-    prefixes: NDArray[np.uint8] = letters[place]
+    prefixes: NDArray[np.uint8] = _rendered(distinct)[place]
     return prefixes
+
+
+def _rendered(seconds: NDArray[np.int64]) -> NDArray[np.uint8]:
+    texts = np.datetime_as_string(seconds.astype("datetime64[s]")).astype(f"S{_PREFIX}")
+    return texts.view(np.uint8).reshape(-1, _PREFIX)
 
 
 def _put(text: NDArray[np.uint8], where: NDArray[np.bool_], nanos: NDArray[np.int64], *, digits: int) -> None:
     """Write ".", so many digits of the fraction and "+00:00" into the rows `where`."""
     if not where.any():
         return
-    rest = nanos[where] // 10 ** (9 - digits)
+    chosen = slice(None) if where.all() else where
+    rest = nanos[chosen].astype(np.int32) // 10 ** (9 - digits)
     fraction = np.empty((len(rest), 1 + digits + 6), np.uint8)
     fraction[:, 0] = ord(".")
-    for column in range(digits, 0, -1):
-        rest, digit = np.divmod(rest, 10)
-        fraction[:, column] = digit + ord("0")
+    for column in range(digits - 2, 0, -3):
+        rest, triple = np.divmod(rest, 1000)
+        fraction[:, column : column + 3] = np.take(_TRIPLES, triple, axis=0)
     fraction[:, 1 + digits :] = _UTC
-    text[where, _PREFIX : _PREFIX + 1 + digits + 6] = fraction
+    text[chosen, _PREFIX : _PREFIX + 1 + digits + 6] = fraction

@@ -19,13 +19,12 @@ from dtolbus_workers.cells import (
     status_text,
     wanted_columns,
 )
-from dtolbus_workers.columns import BLOCK_COLUMNS, SAMPLE_COLUMNS, block_summary
+from dtolbus_workers.columns import BLOCK_COLUMNS, block_summary
 from dtolbus_workers.destination import BlocksMode, OneThread, RecordRefusedError, RunBatch
 from dtolbus_workers.pgcopy import PgType
+from dtolbus_workers.postgres_months import Months, months_of
+from dtolbus_workers.postgres_samples import copy_samples
 from dtolbus_workers.postgres_tables import CELL_TYPES, READING_END, READING_START, BusTables, column_type, quoted
-
-COPY_ROWS = 200_000
-"""Sample rows in one COPY: about 35 MB, well below the timeouts."""
 
 MOST_COLUMNS = 1600
 """Of a table, those dropped included: PostgreSQL manual, appendix K."""
@@ -38,11 +37,22 @@ _INSTANTS = [column for column in BLOCK_COLUMNS if column_type("blocks", column)
 class BatchCommit:
     """Stores one batch on a connection with an open transaction."""
 
-    def __init__(self, connection: Any, tables: BusTables, batch: RunBatch, thread: OneThread) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        tables: BusTables,
+        batch: RunBatch,
+        thread: OneThread,
+        *,
+        months: Months | None,
+        timeout_s: float,
+    ) -> None:
         self._connection = connection
         self._tables = tables
         self._batch = batch
         self._thread = thread
+        self._months = months
+        self._timeout_s = timeout_s
         self._key = (batch.run.run_id, stream_name(batch.run.device, batch.run.task))
 
     async def position(self) -> int:
@@ -72,7 +82,9 @@ class BatchCommit:
         )
         blocks = batch.blocks
         if mode != "summary":
-            await self._store_samples(blocks)
+            if self._months is not None:
+                await self._months.make(self._connection, await self._thread.run(months_of, blocks))
+            await copy_samples(self._connection, self._tables, blocks, self._thread, timeout_s=self._timeout_s)
         summaries = [block for block in blocks if mode != "samples" or not block.samples_per_channel]
         await self._copy("blocks", self._tables.columns("blocks"), await self._thread.run(_summary_rows, summaries))
         added = await self._store_readings(batch.readings, known)
@@ -88,17 +100,6 @@ class BatchCommit:
             datetime.now(UTC),
         )
         return added
-
-    async def _store_samples(self, blocks: Sequence[DaqBlock]) -> None:
-        group: list[DaqBlock] = []
-        rows = 0
-        for block in blocks:
-            group.append(block)
-            rows += len(block.channels) * block.samples_per_channel
-            if rows >= COPY_ROWS:
-                await self._copy("samples", SAMPLE_COLUMNS, await self._thread.run(_sample_rows, group))
-                group, rows = [], 0
-        await self._copy("samples", SAMPLE_COLUMNS, await self._thread.run(_sample_rows, group))
 
     async def _store_readings(
         self, readings: Sequence[DaqReading], known: dict[ColumnKey, str]
@@ -198,7 +199,7 @@ class BatchCommit:
             encoded = [pgcopy.encode_row(types, row) for row in rows]
             await self._copy(table, self._tables.columns(table), encoded)
 
-    async def _copy(self, table: str, columns: Iterable[str], rows: Sequence[bytes | memoryview]) -> None:
+    async def _copy(self, table: str, columns: Iterable[str], rows: Sequence[bytes]) -> None:
         if rows:
             await self._connection.copy_to_table(
                 self._tables.names[table],
@@ -217,16 +218,6 @@ def _names(key: ColumnKey, column: str) -> tuple[str, ...]:
 def _plain(text: str) -> str:
     """Return the text with what Postgres cannot hold replaced: such words are about a record, not the record."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _sample_rows(blocks: Sequence[DaqBlock]) -> list[memoryview]:
-    rows: list[memoryview] = []
-    for block in blocks:
-        try:
-            rows += pgcopy.sample_rows(block)
-        except ValueError as error:
-            raise RecordRefusedError(block.index, str(error)) from error
-    return rows
 
 
 def _summary_rows(blocks: Sequence[DaqBlock]) -> list[bytes]:

@@ -14,7 +14,16 @@ from dtolbus_workers.cells import ColumnKey
 from dtolbus_workers.destination import BlocksMode, OneThread, Position, Positions, RunBatch, Stored
 from dtolbus_workers.postgres_commit import BatchCommit
 from dtolbus_workers.postgres_config import PostgresConfig
+from dtolbus_workers.postgres_layout import (
+    SamplesLayout,
+    contradiction,
+    found_layout,
+    index_remark,
+    samples_statements,
+    timescale_schema,
+)
 from dtolbus_workers.postgres_link import Link, reason
+from dtolbus_workers.postgres_months import Months
 from dtolbus_workers.postgres_stored import stored
 from dtolbus_workers.postgres_tables import FIND_COLUMNS, FORMAT, BusTables, by_table, quoted
 
@@ -26,19 +35,28 @@ __all__ = ["PostgresDestination", "stored"]
 class PostgresDestination:
     """The Postgres end of the bus: `blocks` says what of a block is stored; readings always.
 
-    It makes the schema and those of its tables that are not there, whatever `config.create_tables` says. One worker
-    at a time has a schema, by an advisory lock that is tried for `lock_timeout_s` seconds: the server may need that
-    long to notice that the one before is gone.
+    It makes the schema and those of its tables that are not there, whatever `config.create_tables` says; `layout` says
+    how it makes `samples`. A table that is there is kept as it is. One worker at a time has a schema, by an advisory
+    lock that is tried for `lock_timeout_s` seconds: so long may the server need to notice that the one before is gone.
     """
 
     kind = "postgres"
 
-    def __init__(self, config: PostgresConfig, *, blocks: BlocksMode = "summary", lock_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        config: PostgresConfig,
+        *,
+        blocks: BlocksMode = "summary",
+        layout: SamplesLayout | None = None,
+        lock_timeout_s: float = 30.0,
+    ) -> None:
         if blocks not in ("summary", "samples", "both"):
             raise UsageError(f"blocks must be summary, samples or both, got {blocks!r}")
         self._config = config
         self._blocks: BlocksMode = blocks
+        self._layout = layout or SamplesLayout()
         self._tables = BusTables(config)
+        self._months: Months | None = None
         self._link = Link(config, lock_timeout_s)
         self._thread: OneThread | None = None
         self._columns: dict[ColumnKey, str] | None = None
@@ -50,7 +68,8 @@ class PostgresDestination:
         """Lock the schema, make what tables it lacks, return the runs' positions.
 
         Raises:
-            CannotStartError: the server is away or refuses, another worker has the schema, or it holds something else.
+            CannotStartError: the server is away or refuses, another worker has the schema, it holds something else,
+                or its samples are not laid out as was asked for.
             DtolSinkDependencyError: asyncpg is not installed.
         """
         try:
@@ -82,8 +101,10 @@ class PostgresDestination:
                 log.warning(
                     "table made anew: what it held is gone; `dtolbus verify` tells what", extra={"table": table}
                 )
-            for statement in self._tables.create_missing(found):
-                await connection.execute(statement)
+            for table in self._tables.missing(found):
+                for statement in await self._statements(connection, table):
+                    await connection.execute(statement)
+            self._months = await self._checked_layout(connection)
             facts = {"destination_id": str(uuid.uuid4()), "format": FORMAT}
             await connection.executemany(
                 self._tables.sql("INSERT INTO {dtolbus} VALUES ($1, $2) ON CONFLICT DO NOTHING"), [*facts.items()]
@@ -99,6 +120,31 @@ class PostgresDestination:
             await connection.execute(self._tables.sql("LOCK TABLE {dtolbus_position} IN SHARE MODE"))
             rows = await connection.fetch(self._tables.sql("SELECT run_id, next, backfilled FROM {dtolbus_position}"))
         return {run_id: Position(*position) for run_id, *position in rows}
+
+    async def _statements(self, connection: Any, table: str) -> list[str]:
+        """Return what makes the table."""
+        if table != "samples":
+            return [self._tables.create(table)]
+        try:
+            extension = await timescale_schema(connection) if self._layout.hypertable else None
+        except ValueError as error:
+            raise CannotStartError(f"{self._config.target()}: --hypertable: {error}") from error
+        return samples_statements(self._tables, self._layout, extension)
+
+    async def _checked_layout(self, connection: Any) -> Months | None:
+        """Hold `samples` against what was asked for; return its months, where it is partitioned by them."""
+        table, target = self._tables["samples"], self._config.target()
+        found = await found_layout(connection, self._tables)
+        wrong = contradiction(self._layout, found)
+        if wrong is not None:
+            raise CannotStartError(
+                f"{target} has a table {self._tables.names['samples']!r} already: {wrong}; no table is ever rewritten: "
+                f"leave that out to go on with the table as it is, or choose another schema"
+            )
+        remark = index_remark(self._layout, found, table)
+        if remark is not None:
+            log.warning("samples are kept as they are", extra={"table": table, "why": remark})
+        return Months(self._tables) if found.is_by_month else None
 
     async def commit(self, batch: RunBatch) -> None:
         """Store the batch in one transaction.
@@ -132,7 +178,9 @@ class PostgresDestination:
             self._columns = await self._read_columns(connection)
         transaction = connection.transaction()
         await transaction.start()
-        commit = BatchCommit(connection, self._tables, batch, thread)
+        commit = BatchCommit(
+            connection, self._tables, batch, thread, months=self._months, timeout_s=self._config.command_timeout_s
+        )
         position = await commit.position()
         if position != batch.from_index:
             await transaction.rollback()
@@ -151,6 +199,8 @@ class PostgresDestination:
     async def _abandon(self) -> None:
         """Give up the connection, and what was believed of the tables."""
         self._columns = None
+        if self._months is not None:
+            self._months.forget()
         await self._link.drop_writer()
 
     def _is_unclear(self, batch: RunBatch) -> bool:

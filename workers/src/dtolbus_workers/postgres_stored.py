@@ -42,9 +42,13 @@ _SAMPLES = (
     "CASE WHEN count(sensor_status) > 0 THEN array_agg(sensor_status ORDER BY sample_index) END FROM {samples} "
     "WHERE run_id = $1 AND block_index >= $2 AND block_index < $3 GROUP BY {texts}, block_index ORDER BY block_index"
 )
+_HAS_INDEX = "SELECT EXISTS (SELECT 1 FROM pg_index WHERE indrelid = $1::regclass)"
+_PATIENCE_S = 86_400.0
+"""How long one look through a table without an index may take."""
 _FIXED = (*READING_START, *READING_END)
 _BLOCKS_AT_ONCE = 256
-_INT8_MIN = -(2**63)
+_CHANNELS_AT_ONCE = 64
+_INT8_MIN, _INT8_MAX = -(2**63), 2**63 - 1
 _READINGS_AT_ONCE = 1000
 
 
@@ -127,6 +131,7 @@ class _Reader:
         self._run = run
         self._tables = BusTables(config)
         self._key = (run.run_id, stream_name(run.device, run.task))
+        self._order = {channel: place for place, channel in enumerate(run.channel_names)}
 
     def once(self, ask: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         """Return what `ask` answers on a connection of its own."""
@@ -180,10 +185,20 @@ class _Reader:
             destination_id=await connection.fetchval(
                 tables.sql("SELECT value FROM {dtolbus} WHERE key = 'destination_id'")
             ),
-            has_samples=await connection.fetchval(
-                tables.sql("SELECT EXISTS (SELECT 1 FROM {samples} WHERE run_id = $1)"), self._run.run_id
-            ),
+            has_samples=await self._has_samples(connection),
         )
+
+    async def _has_samples(self, connection: Any) -> bool:
+        await self._is_indexed(connection)
+        query = self._tables.sql("SELECT EXISTS (SELECT 1 FROM {samples} WHERE run_id = $1)")
+        return bool(await connection.fetchval(query, self._run.run_id, timeout=_PATIENCE_S))
+
+    async def _is_indexed(self, connection: Any) -> bool:
+        """Say whether a range of blocks can be found in `samples`; where not, no statement is cut short."""
+        is_indexed = bool(await connection.fetchval(_HAS_INDEX, self._tables["samples"]))
+        if not is_indexed:
+            await connection.execute("SET LOCAL statement_timeout = 0")
+        return is_indexed
 
     def blocks(self) -> Iterator[StoredBlock]:
         """Yield the run's blocks by index: samples, summary, or both."""
@@ -194,16 +209,35 @@ class _Reader:
     async def samples(self, connection: Any) -> AsyncGenerator[Any, None]:
         """Yield a row of _SAMPLES for each channel of each block that has rows in `samples`, by block and channel."""
         query = self._tables.sql(_SAMPLES, texts=", ".join(ROW_TEXTS))
+        if not await self._is_indexed(connection):
+            async for row in self._sorted(connection, query):
+                yield row
+            return
         onward = self._tables.sql("SELECT min(block_index) FROM {samples} WHERE run_id = $1 AND block_index >= $2")
-        order = {channel: place for place, channel in enumerate(self._run.channel_names)}
         start = await connection.fetchval(onward, self._run.run_id, _INT8_MIN)
         while start is not None:
             end = start + _BLOCKS_AT_ONCE
             rows = await connection.fetch(query, self._run.run_id, start, end)
-            rows.sort(key=lambda row: (row["block_index"], order.get(row["channel"], len(order))))
+            rows.sort(key=self._place)
             for row in rows:
                 yield row
             start = end if rows else await connection.fetchval(onward, self._run.run_id, end)
+
+    async def _sorted(self, connection: Any, query: str) -> AsyncGenerator[Any, None]:
+        """Yield the rows of one look through the table, which the server sorts."""
+        arguments = (self._run.run_id, _INT8_MIN, _INT8_MAX)
+        rows: list[Any] = []
+        async for row in connection.cursor(query, *arguments, prefetch=_CHANNELS_AT_ONCE, timeout=_PATIENCE_S):
+            if rows and rows[0]["block_index"] != row["block_index"]:
+                for done in sorted(rows, key=self._place):
+                    yield done
+                rows.clear()
+            rows.append(row)
+        for done in sorted(rows, key=self._place):
+            yield done
+
+    def _place(self, row: Any) -> tuple[int, int]:
+        return row["block_index"], self._order.get(row["channel"], len(self._order))
 
     async def summaries(self, connection: Any) -> AsyncGenerator[Any, None]:
         """Yield the rows of `blocks`."""

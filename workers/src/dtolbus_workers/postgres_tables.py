@@ -108,20 +108,16 @@ class BusTables:
         """Return the tables that somebody dropped: all of them are made at once."""
         return [name for name in self.names.values() if name not in found] if self.names["dtolbus"] in found else []
 
-    def create_missing(self, found: Mapping[str, Any]) -> list[str]:
-        """Return the statements that make the tables which are not there."""
-        statements = []
-        for table in self._columns:
-            if self.names[table] in found:
-                continue
-            _, key = self._columns[table]
-            typed = [f"{quoted(column)} {column_type(table, column)}" for column in self.columns(table)]
-            primary = [f"PRIMARY KEY ({key})"] if key else []
-            statements.append(f"CREATE TABLE {self[table]} ({', '.join([*typed, *primary])})")
-            if table == "samples":
-                # the position keeps samples from doubling; a B-tree would cost 70 % of the rate, BRIN 10 %
-                statements.append(f"CREATE INDEX ON {self[table]} USING brin (run_id, block_index, t_utc)")
-        return statements
+    def missing(self, found: Mapping[str, Any]) -> list[str]:
+        """Return the tables that are not there."""
+        return [table for table, name in self.names.items() if name not in found]
+
+    def create(self, table: str) -> str:
+        """Return the statement that makes the table."""
+        _, key = self._columns[table]
+        typed = [f"{quoted(column)} {column_type(table, column)}" for column in self.columns(table)]
+        primary = [f"PRIMARY KEY ({key})"] if key else []
+        return f"CREATE TABLE {self[table]} ({', '.join([*typed, *primary])})"
 
 
 FIND_COLUMNS = "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = $1"

@@ -8,6 +8,8 @@ of a channel that has it.
 
 import math
 import sqlite3
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from dtolbus.records import DaqBlock
 from dtolbus_workers.columns import SAMPLE_COLUMNS, SampleColumns, sample_columns
-from dtolbus_workers.iso import iso_bytes, iso_texts
+from dtolbus_workers.iso import LENGTHS, iso_bytes, iso_texts
 from dtolbus_workers.sqlite_file import insert
 
 _BOUND = insert("samples", SAMPLE_COLUMNS)
@@ -55,12 +57,13 @@ def _unrolls(block: DaqBlock, samples: SampleColumns) -> bool:
     return np.array_equal(half_up, samples.t_mono_ns - block.t_mono_ns)
 
 
-def _is_linear(samples: SampleColumns, place: int, scaled: NDArray[np.float64]) -> bool:
-    """Tell whether the channel's values are its codes × scale + offset and nothing more."""
+def _linear(samples: SampleColumns) -> list[bool]:
+    """Tell of each channel whether its values are its codes × scale + offset and nothing more."""
+    same: list[bool] = (samples.values == samples.block.scaled()).all(axis=1).tolist()
     calibration = samples.block.calibration
-    if calibration is not None and calibration[place].conversion is not None:
-        return False
-    return np.array_equal(samples.values[place], scaled[place])
+    if calibration is None:
+        return same
+    return [equal and channel.conversion is None for equal, channel in zip(same, calibration, strict=True)]
 
 
 def _constant_status(status: NDArray[np.int64] | None) -> tuple[bool, int | None]:
@@ -84,13 +87,12 @@ def _insert_unrolled(connection: sqlite3.Connection, samples: SampleColumns) -> 
         "error_type": None,
         "error_message": None,
     }
-    scaled = block.scaled()
+    linear = _linear(samples)
     for place, channel in enumerate(block.channels):
         constant, status = _constant_status(samples.status_of(channel))
-        if not constant or not _is_linear(samples, place, scaled):
+        if not constant or not linear[place]:
             _insert_bound(connection, samples, place)
             continue
-        codes = block.raw_codes[place, : block.samples_per_channel].tolist()
         calibration = block.calibration[place] if block.calibration is not None else None
         own = {
             "channel": channel,
@@ -98,18 +100,34 @@ def _insert_unrolled(connection: sqlite3.Connection, samples: SampleColumns) -> 
             "offset": float(calibration.offset) if calibration else 0.0,
             "unit": block.units.get(channel),
             "status": status,
-            "codes": msgspec.json.encode(codes).decode(),
+            "codes": codes_json(block.raw_codes[place, : block.samples_per_channel]),
         }
         connection.execute(statement, shared | own)
 
 
 def _fixed_width(t_utc_ns: NDArray[np.int64]) -> tuple[bytes, int]:
     """Return the instants' texts one behind another, padded with blanks to the same width, and that width."""
-    texts = iso_bytes(t_utc_ns)
-    letters = texts.view(np.uint8).reshape(len(texts), -1)
-    width = int((letters != 0).sum(axis=1).max())
+    letters = iso_bytes(t_utc_ns).view(np.uint8).reshape(len(t_utc_ns), -1)
+    width = max(length for length in LENGTHS if letters[:, length - 1].any())
     cut = letters[:, :width]
-    return np.where(cut == 0, ord(" "), cut).astype(np.uint8).tobytes(), width
+    if not cut[:, -1].all():
+        cut = np.where(cut == 0, np.uint8(ord(" ")), cut)
+    return cut.tobytes(), width
+
+
+def codes_json(codes: NDArray[Any]) -> str:
+    """Return the codes, one at least, as a JSON array; those of 16 bits as texts of one length, with blanks."""
+    if codes.dtype not in (np.int16, np.uint16):
+        return msgspec.json.encode(codes.tolist()).decode()
+    texts = _texts_of_16_bits(codes.dtype.char)[codes.view(np.uint16)].tobytes()
+    return f"[{texts[:-1].decode('ascii')}]"
+
+
+@lru_cache(maxsize=2)
+def _texts_of_16_bits(dtype: str) -> NDArray[np.uint64]:
+    """Return the text of each code with its comma, eight bytes, by the code's bits; shape (65536,)."""
+    codes = np.arange(65536, dtype=np.uint16).view(dtype).tolist()
+    return np.frombuffer(b"".join(b"%7d," % code for code in codes), np.uint64)
 
 
 def _constants(block: DaqBlock) -> dict[str, str | int | float | bytes | None]:
