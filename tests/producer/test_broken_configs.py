@@ -1,5 +1,7 @@
 """`dtolbus check` on broken configurations: one line that names key, value and what is allowed, and exit code 2."""
 
+import re
+
 import numpy as np
 import pytest
 from tests.producer.looking import call
@@ -283,3 +285,20 @@ def test_every_option_that_a_sink_of_ours_takes_is_taken(tmp_path, capsys):
     path = tmp_path / "lab.toml"
     path.write_text(WHOLE.replace("DATA", f"{tmp_path}/data") + f"[sink.options]\n{options}")
     assert call(check, ["--config", path], capsys).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ('layout = "tall"', "sink.0..options.layout.*'tall'.*'long', 'wide'"),
+        ('values = "codes"', "sink.0..options.values.*codes need the layout wide"),
+        ('layout = "wide"\nvalues = "codes"', ""),
+    ],
+)
+def test_the_layout_of_a_parquet_sink_is_held_against_its_worker(tmp_path, capsys, options, said):
+    path = tmp_path / "lab.toml"
+    device = '[[device]]\nname = "d"\n[[device.task]]\nname = "t"\nrate_hz = 10\nchannels = ["a"]\n'
+    path.write_text(f'data = "{tmp_path}/data"\n{device}[[sink]]\nkind = "parquet"\n[sink.options]\n{options}\n')
+    done = call(check, ["--config", path], capsys)
+    assert done.code == (2 if said else 0)
+    assert re.search(said, done.err)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,6 +73,21 @@ class TestPlan:
     def test_sinks_named_are_the_sinks(self) -> None:
         config = resolve(UpOptions(dsn="postgresql://db/lab", sinks="csv, parquet,csv"))
         assert [sink.kind for sink in config.sinks] == ["csv", "parquet"]
+
+    def test_layout_and_values_are_the_parquet_sinks(self) -> None:
+        config = resolve(UpOptions(layout="wide", values="codes"))
+        lines = {sink.kind: list(worker_arguments(sink, config, Path("/data"))) for sink in config.sinks}
+        assert lines["parquet"][-4:] == ["--layout", "wide", "--values", "codes"]
+        assert not any("--layout" in line for kind, line in lines.items() if kind != "parquet")
+
+    @pytest.mark.parametrize(("beside", "words"), [("config", "[sink.options]"), ("catch_up", "as they did")])
+    def test_layout_and_values_are_refused_beside_what_says_them(self, tmp_path: Path, beside: str, words: str) -> None:
+        path = tmp_path / "dtolbus.toml"
+        path.write_text('[[device]]\nname = "d"\n[[device.task]]\nname = "t"\nrate_hz = 10\nchannels = ["a"]\n')
+        given = {"config": path} if beside == "config" else {"catch_up": True}
+        for form in ({"layout": "wide"}, {"values": "float32"}):
+            with pytest.raises(UsageError, match=f"--{next(iter(form))} and --.*{re.escape(words)}"):
+                resolve(UpOptions(**given, **form))  # type: ignore[arg-type]  # by keyword
 
     def test_the_duration_is_every_tasks(self) -> None:
         config = resolve(UpOptions(duration_s=2.5, rate_hz=2000.0))

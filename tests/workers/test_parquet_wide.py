@@ -24,6 +24,7 @@ from tests.workers.test_verify_damage import (
     rewritten,
 )
 
+from dtolbus import read_parquet
 from dtolbus.parquet.wide import wide_columns
 from dtolbus.records import DaqBlock, Record, RunInfo
 from dtolbus_workers import certificate_text
@@ -258,6 +259,18 @@ def test_a_block_that_is_not_as_its_run_says_is_put_aside(tmp_path: Path, change
     commit(tmp_path, make_batch(run, 0, [make_block(run, 0), odd], put_aside={1: refused.value.reason}), layout="wide")
     line = judged(tmp_path, [make_block(run, 0), odd], run)
     assert "is put aside without need" not in str(line.remarks)
+
+
+def test_floats_given_beside_codes_are_what_is_stored(tmp_path: Path) -> None:
+    run = make_run()
+    plain = make_block(run, 0)
+    same, other = replace(plain, data=plain.data), replace(make_block(run, 1), data=plain.data + 0.5)
+    commit(tmp_path, make_batch(run, 0, [same, other]), **FORMS["wide codes"])
+    table = pq.read_table(parts(tmp_path, run)[0], partitioning=None)
+    assert table.column("ai0").null_count == 10
+    assert table.column("ai0_value").to_pylist() == [None] * 10 + other.data[0].tolist()
+    assert judged(tmp_path, [same, other], run).complete
+    np.testing.assert_array_equal(read_parquet(tmp_path).data, np.concatenate([same.data, other.data], axis=1))
 
 
 def test_a_block_whose_arrays_lack_samples_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Blocks as tables of the wide layout: a row for each sample instant, a column for each channel. Imports pyarrow."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -69,7 +70,10 @@ class WideTables:
         return pa.schema(fields)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the row groups: whole blocks at a time."""
+        """Yield the row groups, whole blocks at a time; the next is made while one is encoded."""
+        return _ahead(self._tables())
+
+    def _tables(self) -> Iterator[Any]:
         ends = list(accumulate(len(block.channels) * block.samples_per_channel for block in self._blocks))
         numbered = zip(self._blocks, self._has_codes, ends, strict=True)
         for _, group in groupby(numbered, key=lambda block: (block[2] - 1) // _VALUES):
@@ -126,6 +130,15 @@ class WideTables:
                     floats[:, place] = _whole(block.data, block)
                     gives[place] = True
             yield from (pa.array(row, mask=~gives) for row in floats)
+
+
+def _ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield the items, each made on another thread while the one before it is used."""
+    with ThreadPoolExecutor(1, "parquet-rows") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
 def _unwritable(block: DaqBlock) -> str | None:
