@@ -63,8 +63,8 @@ class TestPlan:
         path.write_text('[[device]]\nname = "d"\n[[device.task]]\nname = "t"\nrate_hz = 10\nchannels = ["a"]\n')
         for options, told in (
             (UpOptions(partition="month"), "--partition is the sink postgres's, which does not run"),
-            (UpOptions(config=path, index="brin"), "--index and --config: set index in the config's"),
-            (UpOptions(catch_up=True, hypertable=True), "--hypertable and --catch-up: the tables stay as they are"),
+            (UpOptions(config=path, index="brin"), "--index and --config: set index in the .sink.options. of the config's postgres sink"),
+            (UpOptions(catch_up=True, hypertable=True), "--hypertable and --catch-up: the postgres sink stores as it did"),
             (UpOptions(sinks="postgres", partition="month", hypertable=True), "a hypertable has its own parts"),
         ):
             with pytest.raises(UsageError, match=told):
@@ -80,7 +80,7 @@ class TestPlan:
         assert lines["parquet"][-4:] == ["--layout", "wide", "--values", "codes"]
         assert not any("--layout" in line for kind, line in lines.items() if kind != "parquet")
 
-    @pytest.mark.parametrize(("beside", "words"), [("config", "[sink.options]"), ("catch_up", "as they did")])
+    @pytest.mark.parametrize(("beside", "words"), [("config", "[sink.options]"), ("catch_up", "as it did")])
     def test_layout_and_values_are_refused_beside_what_says_them(self, tmp_path: Path, beside: str, words: str) -> None:
         path = tmp_path / "dtolbus.toml"
         path.write_text('[[device]]\nname = "d"\n[[device.task]]\nname = "t"\nrate_hz = 10\nchannels = ["a"]\n')

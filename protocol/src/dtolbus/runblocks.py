@@ -50,6 +50,7 @@ def block_of_run(
         "samples_per_channel": samples,
         "t_mono_ns": t_mono_ns,
         "_data": None,
+        "_has_own_data": False,
         "raw_codes": codes,
         "clock": clock,
         "_run": run,
