@@ -21,8 +21,8 @@ from dtolbus_producer.publishing import Publisher
 from dtolbus_producer.sockets import GatewaySockets
 
 IN_FLIGHT = 16 << 20
-"""So many bytes are on their way at most; well below the 1000 messages that a socket queues before it drops."""
-MOST_IN_FLIGHT = 512
+MOST_IN_FLIGHT = 256
+"""So many bytes, and blocks, are on their way at most: a socket queues 1000, but learns of what left by 500."""
 _PATIENCE_S = 20.0
 
 

@@ -330,3 +330,37 @@ def test_ten_thousand_old_runs_leave_next_to_nothing_behind() -> None:
     assert ended == 10_000
     assert sequencer.complete()
     assert sequencer._runs == {}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["record", "record", "record", "heartbeat", "end", "gap", "done"]),
+            st.sampled_from("ab"),
+            st.integers(0, 8),
+            st.booleans(),
+        ),
+        max_size=40,
+    ),
+    st.booleans(),
+)
+def test_the_short_way_of_live_records_gives_what_the_long_one_does(told, can_fetch: bool) -> None:
+    long, short = Sequencer(can_fetch=can_fetch), Sequencer(can_fetch=can_fetch)
+    infos = {key: block_run(key, task=f"task-{key}") for key in "ab"}
+
+    for kind, key, index, fetched in told:
+        info = infos[key]
+        message: Message = RunRecord(info, event(info, index))
+        if kind in ("heartbeat", "end"):
+            message = Heartbeat(RunStatus(info, "running" if kind == "heartbeat" else "ended", 0, index))
+        elif kind == "gap":
+            message = RunGap(key, index, index + 2, "lost")
+        elif kind == "done" and long.fetching is not None:
+            message = Done(long.fetching.run_id, long.fetching.to_index, long.fetching.number)
+        expected = long.heard(message, fetched=fetched)
+        arrived = short.in_order(message) if isinstance(message, RunRecord) and not fetched else None
+        found = Step([arrived]) if arrived is not None else short.heard(message, fetched=fetched)
+
+        assert found == expected
+        assert short.fetching == long.fetching
+        assert (short.complete(), short.held_bytes, short.is_stuck) == (long.complete(), long.held_bytes, long.is_stuck)

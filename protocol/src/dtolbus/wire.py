@@ -16,21 +16,19 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from dtolbus.blockheader import ARRAY_16, BlockFields, PackedRun, RunHeaders, pack_block
 from dtolbus.errors import WireError
 from dtolbus.packing import pack_reading, unpack_reading
 from dtolbus.records import (
-    Anchor,
-    Clock,
     DaqBlock,
     DaqEvent,
     DaqReading,
-    ErrorInfo,
     Record,
     RunEnd,
     RunInfo,
     RunStatus,
 )
-from dtolbus.runblocks import block_of_run, read_ns
+from dtolbus.runblocks import block_of_run
 from dtolbus.topics import topic
 
 WIRE_VERSION = 2
@@ -42,10 +40,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 Frame = bytes | memoryview
 _DTYPES = {name: np.dtype(name) for name in ("<i2", "<u2", "<i4", "<f4", "<f8")}
 _LITTLE_ENDIAN = frozenset(_DTYPES.values())
-_CACHED_RUNS = 256
 _DIGEST_BYTES = 8
-_ARRAY_16 = 0xDC
-"""How msgpack begins an array of 16 fields or more; fewer are 0x90 + fields."""
 
 
 class RunRecord(NamedTuple):
@@ -171,28 +166,6 @@ Control = Hello | Welcome | Fetch | RunGap | Done | Refused | Ack | Credit
 Message = RunRecord | Heartbeat | Control
 
 
-class _BlockStart(msgspec.Struct, frozen=True, array_like=True):
-    """The fields of a block's header that all blocks of its run have in common; those of _BlockRest follow."""
-
-    version: int
-    kind: int
-    run: msgspec.Raw
-
-
-class _BlockRest(msgspec.Struct, frozen=True, array_like=True):
-    index: int
-    first_sample: int
-    t_mono_ns: int
-    clock: Clock
-    arrays: tuple[tuple[str, tuple[int, ...]], ...]
-    """The codes; then, where any channel has one, the status of the channels named next."""
-    status_of: tuple[str, ...] = ()
-    read_started_ns: int | None = None
-    read_finished_ns: int | None = None
-    error: ErrorInfo | None = None
-    anchor: Anchor | None = None
-
-
 class _RecordHeader(msgspec.Struct, frozen=True, array_like=True):
     version: int
     kind: int
@@ -230,78 +203,14 @@ _KIND_OF = {cls: kind for kind, cls in _CONTROL_KINDS.items()}
 _CONTROL_TOPIC = b"control/"
 
 _pack = msgspec.msgpack.Encoder().encode
-_start_decoder = msgspec.msgpack.Decoder(_BlockStart)
-_rest_decoder = msgspec.msgpack.Decoder(_BlockRest)
 _record_decoder = msgspec.msgpack.Decoder(_RecordHeader)
 _heartbeat_decoder = msgspec.msgpack.Decoder(_HeartbeatHeader)
 _control_decoder = msgspec.msgpack.Decoder(_ControlHeader)
-_run_decoder = msgspec.msgpack.Decoder(RunInfo)
 _event_decoder = msgspec.msgpack.Decoder(DaqEvent)
 _body_decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in _CONTROL_KINDS.items()}
 
 
-class _Packed(NamedTuple):
-    """What every record of a run carries."""
-
-    run: RunInfo
-    topic: bytes
-    header: msgspec.Raw
-
-
-class _Start(NamedTuple):
-    """How the headers of a run's blocks begin."""
-
-    begins: bytes
-    """The array's head, version, kind and the run."""
-    run: RunInfo
-    rest_begins: bytes
-    """The head of an array of what follows."""
-
-
-class _RunCache:
-    """Run headers as bytes and back, each worked out once; the oldest are forgotten beyond a bound."""
-
-    def __init__(self) -> None:
-        self._packed: dict[str, _Packed] = {}
-        self._read: dict[bytes, RunInfo] = {}
-        self._starts: dict[bytes, _Start] = {}
-
-    def pack(self, run: RunInfo) -> _Packed:
-        known = self._packed.get(run.run_id)
-        if known is None or known.run is not run:
-            known = self._packed[run.run_id] = _Packed(run, _topic_of(run), msgspec.Raw(_pack(run)))
-            self._bound(self._packed)
-        return known
-
-    def read(self, raw: msgspec.Raw) -> RunInfo:
-        key = bytes(raw)
-        run = self._read.get(key)
-        if run is None:
-            run = self._read[key] = _run_decoder.decode(key)
-            self._bound(self._read)
-        return run
-
-    def start(self, subject: bytes, header: bytes) -> _Start:
-        """Return the start of a block's header; of the blocks of a topic it is nearly always the one before's."""
-        known = self._starts.get(subject)
-        if known is None or not header.startswith(known.begins):
-            known = self._starts[subject] = self._read_start(header)
-            self._bound(self._starts)
-        return known
-
-    def _read_start(self, header: bytes) -> _Start:
-        raw = _start_decoder.decode(header).run
-        at, fields = (1, header[0] & 0x0F) if header[0] != _ARRAY_16 else (3, int.from_bytes(header[1:3], "big"))
-        rest = fields - len(_BlockStart.__struct_fields__)
-        head = bytes([0x90 | rest]) if rest < 16 else bytes([_ARRAY_16]) + rest.to_bytes(2, "big")
-        return _Start(header[: at + 2] + bytes(raw), self.read(raw), head)
-
-    def _bound(self, cache: "dict[Any, Any]") -> None:
-        while len(cache) > _CACHED_RUNS:
-            del cache[next(iter(cache))]
-
-
-_runs = _RunCache()
+_runs = RunHeaders()
 
 
 def encode(message: Message) -> list[Frame]:
@@ -341,10 +250,6 @@ def topic_of_run(run: RunInfo) -> bytes:
     return _runs.pack(run).topic
 
 
-def _topic_of(run: RunInfo) -> bytes:
-    return topic("block" if run.kind == "blocks" else "reading", run.device, run.task)
-
-
 def _encode_record(run: RunInfo, record: Record) -> list[Frame]:
     packed = _runs.pack(run)
     if isinstance(record, DaqBlock):
@@ -356,30 +261,12 @@ def _encode_record(run: RunInfo, record: Record) -> list[Frame]:
     return _sealed(packed.topic, _pack(_RecordHeader(WIRE_VERSION, kind, packed.header, msgspec.Raw(body))))
 
 
-def _encode_block(packed: _Packed, block: DaqBlock) -> list[Frame]:
+def _encode_block(packed: PackedRun, block: DaqBlock) -> list[Frame]:
     codes = block.raw_codes
     arrays = [_little_endian(block.data if codes is None else codes)]
     if block.sensor_status:
         arrays.append(np.stack([np.asarray(s, dtype="<i4") for s in block.sensor_status.values()]))
-    started, finished = read_ns(block)
-    # _BlockStart and _BlockRest in one
-    header = _pack(
-        (
-            WIRE_VERSION,
-            _BLOCK,
-            packed.header,
-            block.block_index,
-            block.first_sample_index,
-            block.t_mono_ns,
-            block.clock or Clock(block.t_utc_ns, block.period_ns),
-            [(array.dtype.str, array.shape) for array in arrays],
-            tuple(block.sensor_status),
-            started,
-            finished,
-            block.error,
-            block.anchor,
-        )
-    )
+    header = pack_block(WIRE_VERSION, _BLOCK, packed.header, block, arrays)
     return _sealed(packed.topic, header, *[array.data.cast("B") if array.size else b"" for array in arrays])
 
 
@@ -400,9 +287,8 @@ def decode(frames: Sequence[Frame]) -> Message:
         raise WireError("the checksum does not hold: the message was damaged on its way")
     try:
         if kind == _BLOCK:
-            start = _runs.start(bytes(frames[0]), header)
-            rest = _rest_decoder.decode(b"%b%b" % (start.rest_begins, header[len(start.begins) :]))
-            return RunRecord(start.run, _decode_block(start.run, rest, frames))
+            run, rest = _runs.read_block(bytes(frames[0]), header)
+            return RunRecord(run, _decode_block(run, rest, frames))
         if len(frames) > 2:
             raise WireError(f"a message of kind {kind} has 2 frames, not {len(frames)}")
         if kind == _HEARTBEAT:
@@ -424,7 +310,7 @@ def _kind_of(header: bytes) -> int:
     if not 5 + _DIGEST_BYTES <= len(header) <= MAX_HEADER_BYTES:
         raise WireError(f"a header of {len(header)} bytes")
     at = 1 if header[0] >> 4 == 9 else 3
-    if at == 3 and header[0] != _ARRAY_16:
+    if at == 3 and header[0] != ARRAY_16:
         raise WireError("the header is not an array")
     version, kind = header[at], header[at + 1]
     if version != WIRE_VERSION:
@@ -434,7 +320,7 @@ def _kind_of(header: bytes) -> int:
     return kind
 
 
-def _decode_block(run: RunInfo, header: _BlockRest, frames: Sequence[Frame]) -> DaqBlock:
+def _decode_block(run: RunInfo, header: BlockFields, frames: Sequence[Frame]) -> DaqBlock:
     specs, status_of = header.arrays, header.status_of
     if len(frames) != 2 + len(specs):
         raise WireError(f"{len(frames) - 2} array frames where the header names {len(specs)}")

@@ -1,0 +1,141 @@
+"""A block's header as bytes and back, the run's part of it worked out once a run. Pure.
+
+A header is a msgpack array: wire version, kind, the run's header, then BlockFields. Only the last differ from one block
+of a run to the next.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from numpy.typing import NDArray
+
+from dtolbus.records import Anchor, Clock, DaqBlock, ErrorInfo, RunInfo
+from dtolbus.runblocks import read_ns
+from dtolbus.topics import topic
+
+ARRAY_16: Final = 0xDC
+"""How msgpack begins an array of 16 fields or more; fewer are 0x90 + fields."""
+_CACHED_RUNS = 256
+
+
+class BlockFields(msgspec.Struct, frozen=True, array_like=True):
+    """What a block's header says beside what all blocks of its run have in common."""
+
+    index: int
+    first_sample: int
+    t_mono_ns: int
+    clock: Clock
+    arrays: tuple[tuple[str, tuple[int, ...]], ...]
+    """The codes; then, where any channel has one, the status of the channels named next."""
+    status_of: tuple[str, ...] = ()
+    read_started_ns: int | None = None
+    read_finished_ns: int | None = None
+    error: ErrorInfo | None = None
+    anchor: Anchor | None = None
+
+
+class _BlockStart(msgspec.Struct, frozen=True, array_like=True):
+    """The fields before those."""
+
+    version: int
+    kind: int
+    run: msgspec.Raw
+
+
+class PackedRun(NamedTuple):
+    """What every record of a run carries."""
+
+    run: RunInfo
+    topic: bytes
+    header: msgspec.Raw
+
+
+class _Start(NamedTuple):
+    """How the headers of a run's blocks begin."""
+
+    begins: bytes
+    """The array's head, version, kind and the run."""
+    run: RunInfo
+    rest_begins: bytes
+    """The head of an array of what follows."""
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_start_decoder = msgspec.msgpack.Decoder(_BlockStart)
+_fields_decoder = msgspec.msgpack.Decoder(BlockFields)
+_run_decoder = msgspec.msgpack.Decoder(RunInfo)
+
+
+def pack_block(version: int, kind: int, run: msgspec.Raw, block: DaqBlock, arrays: Sequence[NDArray[Any]]) -> bytes:
+    """Return the header of a block whose array frames hold `arrays`."""
+    started, finished = read_ns(block)
+    return _pack(
+        (
+            version,
+            kind,
+            run,
+            block.block_index,
+            block.first_sample_index,
+            block.t_mono_ns,
+            block.clock or Clock(block.t_utc_ns, block.period_ns),
+            [(array.dtype.str, array.shape) for array in arrays],
+            tuple(block.sensor_status),
+            started,
+            finished,
+            block.error,
+            block.anchor,
+        )
+    )
+
+
+class RunHeaders:
+    """Run headers as bytes and back, each worked out once; the oldest are forgotten beyond a bound."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, PackedRun] = {}
+        self._read: dict[bytes, RunInfo] = {}
+        self._starts: dict[bytes, _Start] = {}
+
+    def pack(self, run: RunInfo) -> PackedRun:
+        """Return what the run's records begin with."""
+        known = self._packed.get(run.run_id)
+        if known is None or known.run is not run:
+            known = self._packed[run.run_id] = PackedRun(run, _topic_of(run), msgspec.Raw(_pack(run)))
+            self._bound(self._packed)
+        return known
+
+    def read(self, raw: msgspec.Raw) -> RunInfo:
+        """Return the run of a header. Raises msgspec.MsgspecError."""
+        key = bytes(raw)
+        run = self._read.get(key)
+        if run is None:
+            run = self._read[key] = _run_decoder.decode(key)
+            self._bound(self._read)
+        return run
+
+    def read_block(self, subject: bytes, header: bytes) -> tuple[RunInfo, BlockFields]:
+        """Return what a block's header says. Raises msgspec.MsgspecError.
+
+        Of the blocks of a topic it nearly always begins as the one before's did.
+        """
+        known = self._starts.get(subject)
+        if known is None or not header.startswith(known.begins):
+            known = self._starts[subject] = self._read_start(header)
+            self._bound(self._starts)
+        return known.run, _fields_decoder.decode(known.rest_begins + header[len(known.begins) :])
+
+    def _read_start(self, header: bytes) -> _Start:
+        raw = _start_decoder.decode(header).run
+        at, fields = (1, header[0] & 0x0F) if header[0] != ARRAY_16 else (3, int.from_bytes(header[1:3], "big"))
+        rest = fields - len(_BlockStart.__struct_fields__)
+        head = bytes([0x90 | rest]) if rest < 16 else bytes([ARRAY_16]) + rest.to_bytes(2, "big")
+        return _Start(header[: at + 2] + bytes(raw), self.read(raw), head)
+
+    def _bound(self, cache: "dict[Any, Any]") -> None:
+        while len(cache) > _CACHED_RUNS:
+            del cache[next(iter(cache))]
+
+
+def _topic_of(run: RunInfo) -> bytes:
+    return topic("block" if run.kind == "blocks" else "reading", run.device, run.task)
