@@ -206,6 +206,13 @@ def test_values_beyond_float32_become_infinite_and_codes_are_about_a_byte(tmp_pa
     assert judged(tmp_path / "float32", [block], run).complete
 
 
+@pytest.mark.parametrize("dtype", ["float64", "int64", "nonsense"])
+def test_a_type_that_is_no_code_of_ours_is_stored_as_values(tmp_path: Path, dtype: str) -> None:
+    run = msgspec.structs.replace(make_run(), dtype=dtype)
+    commit(tmp_path, make_batch(run, 0, [make_block(run, 0)]), **FORMS["wide codes"])
+    assert judged(tmp_path, [make_block(run, 0)], run).complete
+
+
 def test_a_board_that_gives_floats_has_no_codes_and_its_values_are_stored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

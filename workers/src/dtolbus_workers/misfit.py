@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from dtolbus.parquet.footer import CODE_TYPES
 from dtolbus.records import DaqBlock, RunInfo
 
 MISFIT = "not of this run"
@@ -15,7 +16,7 @@ class Described:
         self._run = run
         self._names = run.channel_names
         self._units = run.units
-        self._dtype = np.dtype(run.dtype)
+        self._dtype = np.dtype(run.dtype) if run.dtype in CODE_TYPES else None
         self._is_clear = len(self._units) == len(self._names)
 
     def misfit(self, block: DaqBlock) -> str | None:
@@ -34,6 +35,6 @@ class Described:
     def has_codes(self, block: DaqBlock) -> bool:
         """Return whether the block's values are those of its codes, of the run's type, by the run's calibration."""
         codes, channels = block.raw_codes, self._run.channels
-        if codes is None or codes.dtype != self._dtype or block.calibration != channels:
+        if codes is None or self._dtype is None or codes.dtype != self._dtype or block.calibration != channels:
             return False
         return not block.has_own_data or np.array_equal(block.data.view(np.int64), block.scaled().view(np.int64))

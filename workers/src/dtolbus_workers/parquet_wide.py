@@ -68,7 +68,8 @@ class _Group:
         }
 
     def block(self, rows: BlockRows, place: slice) -> StoredBlock:
-        part, run, utc = self._part, self._part.run, self._t_utc_ns[place]
+        part, run = self._part, self._part.run
+        samples, utc = self._sample_index[place], self._t_utc_ns[place]
         listed = {name: column.slice(place.start, rows.samples) for name, column in self._status.items()}
         status = {name: own.to_pylist() for name, own in listed.items() if own.null_count < rows.samples}
         codes = None
@@ -86,7 +87,7 @@ class _Group:
             SampleRun(
                 rows.block_index,
                 SampleTexts(run.run_id, run.device, run.task, channel.name, channel.unit, *error),
-                self._sample_index[place],
+                samples,
                 mono,
                 utc,
                 row,
@@ -94,7 +95,7 @@ class _Group:
             )
             for channel, row in zip(run.channels, values, strict=True)
         ]
-        first, is_float32 = int(self._sample_index[place.start]), part.values == "float32"
+        first, is_float32 = int(samples[0]), part.values == "float32"
         return StoredBlock(rows.block_index, first, values, None, runs, codes=codes, is_float32=is_float32)
 
     def _without_codes(self, rows: BlockRows, place: slice) -> NDArray[np.float64]:
