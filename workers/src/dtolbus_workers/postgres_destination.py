@@ -198,9 +198,9 @@ class PostgresDestination:
 
     async def _abandon(self) -> None:
         """Give up the connection, and what was believed of the tables."""
-        self._columns = None
         if self._months is not None:
             self._months.forget()
+        self._columns = None
         await self._link.drop_writer()
 
     def _is_unclear(self, batch: RunBatch) -> bool:

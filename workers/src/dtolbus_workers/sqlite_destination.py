@@ -131,7 +131,7 @@ class SqliteDestination:
             raise CannotStartError(f"{self._path}: cannot write there ({error}); choose another file") from error
         sqlite_file.roll_back(self._path)
         check_ours(self._path)
-        self._connection = sqlite_file.connect(self._path, journal_mode="WAL", synchronous="FULL", busy_timeout_ms=5000)
+        self._connection = sqlite_file.connect(self._path, **sqlite_file.OF_BUS)
         try:
             self._make_tables(self._connection)
         except DtolSinkWriteError as error:
