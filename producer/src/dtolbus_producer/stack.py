@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -127,8 +127,7 @@ class Session:
         """Start everything in order, watch it, and drain."""
         parts = self._parts
         self._start([parts.gateway, *parts.sinks.values()])
-        self._await("starting the gateway", lambda: gateway_answers(self._gateway_config), _GATEWAY_S, stop)
-        parts.gateway.is_settled = True
+        self._await_gateway(stop)
         self._await_sinks(stop)
         if stop.is_set():
             return
@@ -224,10 +223,10 @@ class Session:
                         caught_up[name] += sink_progress(registration, [status]).position
         self._caught_up = caught_up
 
-    def _turn(self, phase: str) -> None:
-        """Tend the children, read how far everything is, show it."""
+    def _turn(self, phase: str, tended: Iterable[Child] | None = None) -> None:
+        """Tend the children, all or those given, read how far everything is, show it."""
         now = time.monotonic()
-        for child in self._parts.all():
+        for child in self._parts.all() if tended is None else tended:
             child.tend(now)
         if self._server is not None and (told := self._server.tend(now)) is not None:
             say(told, err=True)
@@ -253,13 +252,15 @@ class Session:
                 self.stopped[device] = f"{device} records no more: {child.failure}"
                 say(self.stopped[device], err=True)
 
-    def _await(self, phase: str, is_there: Callable[[], bool], timeout_s: float, stop: threading.Event) -> None:
-        end = time.monotonic() + timeout_s
-        while not stop.is_set() and not is_there():
-            self._turn(phase)
+    def _await_gateway(self, stop: threading.Event) -> None:
+        """Wait for our own gateway: why it cannot start is the reason, whatever sinks say of who has its ports."""
+        gateway, phase, end = self._parts.gateway, "starting the gateway", time.monotonic() + _GATEWAY_S
+        while not stop.is_set() and not gateway_answers(self._gateway_config, self._parts.identity):
+            self._turn(phase, [gateway])
             if time.monotonic() > end:
-                raise CannotStartError(f"{phase}: nothing for {timeout_s:.0f} s; see {self._parts.logs}")
+                raise CannotStartError(f"{phase}: nothing for {_GATEWAY_S:.0f} s; see {gateway.log}")
             stop.wait(_TURN_S / 2)
+        gateway.is_settled = True
 
     def _await_sinks(self, stop: threading.Event) -> None:
         """Wait for the sinks to open; those that take long do not keep the boards waiting: the journal keeps all."""

@@ -13,6 +13,7 @@ import click
 from dtolbus.cli import Command, command, option, stop_event, topic_option
 from dtolbus.client import Endpoints
 from dtolbus.errors import UsageError
+from dtolbus.identity import Identity
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
 from dtolbus.topics import name_fault
@@ -47,6 +48,8 @@ def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
                 "--since", callback=_instant, help="Leave out runs that began earlier: an instant, or an age like 7d."
             ),
             option("--until-end", is_flag=True, help="End once every run is over and stored."),
+            option("--journal", default="", metavar="ID", help="End with 3 where the gateway serves another journal."),
+            option("--stack", default="", hidden=True, help="The same, of one start of `dtolbus up`."),
             option("--max-age", "age_s", type=click.FloatRange(0.01), help="Seconds after which a batch is committed."),
         ]
     ):
@@ -66,6 +69,8 @@ def _work(
     since: int | None,
     until_end: bool,
     age_s: float | None,
+    journal: str,
+    stack: str,
     options: dict[str, str] | None = None,
     usual_age_s: float = 1.0,
 ) -> None:
@@ -84,6 +89,7 @@ def _work(
         since_utc_ns=since,
         until_end=until_end,
         policy=BatchPolicy(age_s=age_s or usual_age_s),
+        expects=Identity(journal, stack),
     )
     asyncio.run(run_worker(destination, config, stop_event()))
 
