@@ -20,6 +20,7 @@ from dtolbus_producer.children import Child, end_all
 from dtolbus_producer.config import Config
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
+from dtolbus_producer.outside import registered_outside
 from dtolbus_producer.parts import Parts, check_ports, first_screen, gateway_answers, with_ports
 from dtolbus_producer.plan import batch_age_s
 from dtolbus_producer.postgres_embedded import EMBEDDED, EmbeddedPostgres
@@ -72,6 +73,8 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         dsn = dsn if server is None else server.dsn
         for line in first_screen(config, data):
             say(line)
+        for name, what in registered_outside(config, data):
+            say(f"the sink {name!r} is {what}", err=True)
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
         session = Session(config, data, parts, duration_s, server)
         with Certificate(data) as certificate:
