@@ -22,13 +22,16 @@ from dtolbus.client import Client, Endpoints
 from dtolbus.errors import CannotStartError
 from dtolbus.identity import ANY, Identity
 from dtolbus.records import RunStatus
-from dtolbus.registrations import read_registrations
+from dtolbus.registrations import Registration, encode_registration, read_registrations, registration_path
 from dtolbus.runs import list_runs
 from dtolbus.wire import Ack, Done, Fetch, Heartbeat, Hello, Message, Refused, RunRecord, Welcome
 from dtolbus_producer.catalog import Catalog
+from dtolbus_producer.checking import as_text, look
 from dtolbus_producer.config import GatewayConfig
 from dtolbus_producer.identity import IDENTITY_FILE, journal_id
+from dtolbus_producer.outside import registered_outside
 from dtolbus_producer.parts import gateway_answers
+from dtolbus_producer.plan import UpOptions, resolve
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.verify import verify
@@ -131,6 +134,32 @@ def test_only_its_own_gateway_is_the_one_that_a_stack_waits_for(tmp_path: Path) 
         served = GatewayConfig(pub_port=gateway.pub_port, catchup_port=gateway.catchup_port)
         eventually(lambda: gateway_answers(served, THEIRS))
         assert not gateway_answers(served, OURS)
+
+
+# ---- sinks of another folder ----
+
+
+def test_a_sink_outside_is_told_only_where_its_place_is_in_the_folder(tmp_path: Path) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    (data / "sinks").mkdir(parents=True)
+    other.mkdir()
+    config = resolve(UpOptions(data=data, sinks="sqlite,csv,jsonl,parquet"))
+    own = msgspec.structs.replace(config.sinks[0], name="lab", path=str(other / "lab.sqlite"))
+    config = msgspec.structs.replace(config, sinks=(*config.sinks, own))
+    for name, kind, place in (
+        ("sqlite", "sqlite", other / "dtolbus.sqlite"),
+        ("lab", "sqlite", other / "lab.sqlite"),
+        ("csv", "csv", data / "csv"),
+        ("jsonl", "jsonl", tmp_path / "gone" / "jsonl"),
+    ):
+        if other in place.parents:
+            place.touch()
+        registered = Registration(name=name, sink=kind, place=str(place), destination_id="d")
+        registration_path(data, name).write_bytes(encode_registration(registered))
+    assert [name for name, _ in registered_outside(config, data)] == ["sqlite"]
+    (warning,) = look(config).warnings
+    assert warning.startswith(f"the sink 'sqlite' is registered at {other / 'dtolbus.sqlite'}, and not at {data}")
+    assert f"warning: {warning}" in as_text(look(config))
 
 
 # ---- the journal's id ----
@@ -274,8 +303,9 @@ def test_after_a_reconnection_nothing_live_counts_before_a_welcome_to_a_new_hell
             another.subscribed(client)
             another.publish(RunRecord(other, block(other, 0)))
             key, hello = another.hello(client)
-            another.answer(key, welcome(msgspec.structs.replace(hello, number=1), OURS))  # to an earlier one
             for _ in range(20):
+                another.answer(key, welcome(msgspec.structs.replace(hello, number=1), OURS))  # to an earlier one
+                another.publish(RunRecord(other, block(other, 0)))
                 assert client.receive(0.01) == []
             assert not client.sequencer.knows(other.run_id)
             another.answer(key, Refused("/theirs/journal, 1234", is_final=True, is_foreign=True))
