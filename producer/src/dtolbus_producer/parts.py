@@ -17,7 +17,7 @@ from dtolbus.topics import quote
 from dtolbus.wire import Hello, Welcome, decode, encode
 from dtolbus_producer.children import Child, ChildSpec
 from dtolbus_producer.config import Config, GatewayConfig, dump_config
-from dtolbus_producer.plan import place_of, worker_arguments
+from dtolbus_producer.plan import batch_age_s, place_of, worker_arguments
 from dtolbus_producer.ports import port_problem
 
 _PROBE_S = 0.2
@@ -131,9 +131,18 @@ def first_screen(config: Config, data: Path) -> list[str]:
         f"boards   {'; '.join(devices) or 'none: the sinks catch up with the journal'}",
         f"journal  {data / 'journal'}",
         f"sinks    {'; '.join(sinks)}",
+        f"counts   records: a block, or a poll; lag: records not stored yet; commits: {commits(config)}",
         f"bus      tcp://{served.host}:{served.pub_port}, catch-up :{served.catchup_port}; logs in {data / 'logs'}; "
         f"Ctrl-C ends, drains and verifies",
     ]
+
+
+def commits(config: Config) -> str:
+    """Return how often the sinks commit what they have, for people who watch the lag of one."""
+    by_age: dict[float, list[str]] = {}
+    for sink in config.sinks:
+        by_age.setdefault(batch_age_s(sink), []).append(sink.name)
+    return ", ".join(f"{' and '.join(names)} every {age_s:g} s" for age_s, names in sorted(by_age.items()))
 
 
 def with_ports(gateway: GatewayConfig) -> GatewayConfig:

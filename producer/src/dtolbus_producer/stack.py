@@ -87,7 +87,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
             finally:
                 session.close(grace_s)
             for device, log_path in session.silent_devices().items():
-                certificate.fault(f"{device} acquired nothing; see {log_path}")
+                certificate.fault(f"{device} acquired nothing{session.why_nothing()}; see {log_path}")
             if not config.devices:
                 return certificate.verify([], [], dsn)
             for why in session.stopped.values():
@@ -109,6 +109,10 @@ class Session:
         self._parts = parts
         self._duration_s = duration_s
         self._acquiring_since = time.monotonic()
+        self._was_stopped = False
+        """Whether it was told to end, rather than that its boards did."""
+        self._acquired_s: float | None = None
+        """How long the boards ran until then; None: they were not started."""
         self._pids: dict[str, int | None] = {}
         self._is_pids_problem_told = False
         self._journal = JournalWatch(data / "journal")
@@ -120,8 +124,8 @@ class Session:
         """By sink: records of such runs that were not stored everywhere when the boards started."""
         self._registered = SinkWatch(data, parts.sinks)
         self._rates = Rates()
-        ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
-        self._stalls = Stalls(ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
+        self._ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
+        self._stalls = Stalls(self._ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
         self._display: Display | None = None
         self.stopped: dict[str, str] = {}
         """By device whose recording ended early, for want of room: what was said of it."""
@@ -133,6 +137,7 @@ class Session:
         self._await_gateway(stop)
         self._await_sinks(stop)
         if stop.is_set():
+            self._was_stopped = True
             return
         self._display = make_display()
         self._acquiring_since = time.monotonic()
@@ -154,6 +159,14 @@ class Session:
         heard = {status.info.device for status in runs if status.head}
         return {name: child.log for name, child in self._parts.acquisitions.items() if name not in heard}
 
+    def why_nothing(self) -> str:
+        """Return why a device may have delivered nothing, where the reason is the end itself."""
+        if not self._was_stopped:
+            return ""
+        if self._acquired_s is None:
+            return ": stopped before the boards were started"
+        return f": stopped {self._acquired_s:.1f} s after its board was started, before that delivered anything"
+
     def close(self, grace_s: float) -> None:
         """Stop everything: acquisitions, then sinks, then the gateway; kill what has not ended after `grace_s`."""
         parts = self._parts
@@ -174,11 +187,16 @@ class Session:
         """Watch until all acquisitions have ended; tell them to when the time is over or `stop` is set."""
         acquisitions = list(self._parts.acquisitions.values())
         while not all(child.is_done for child in acquisitions):
-            self._turn("acquiring")
+            self._turn("acquiring" if self._has_records() else "starting the boards")
             if stop.wait(_TURN_S) or self._is_overdue():
                 break
+        self._was_stopped = stop.is_set()
+        self._acquired_s = time.monotonic() - self._acquiring_since
         self._turn("stopping the boards")
         end_all(acquisitions, _END_S)
+
+    def _has_records(self) -> bool:
+        return any(self._journal.statuses[run_id].head for run_id in self.new_runs())
 
     def _recover(self) -> None:
         """End the runs that nobody writes any more: they are to be stored too."""
@@ -247,7 +265,8 @@ class Session:
             for line in self._stalls.note(now, seen.sinks):
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
-            self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))
+            since_s = now - self._acquiring_since
+            self._display.show(View(since_s, phase, seen, self._rates, restarts, self._ages_s))
 
     def _tell_stopped(self) -> None:
         for device, child in self._parts.acquisitions.items():

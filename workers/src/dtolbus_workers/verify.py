@@ -1,6 +1,7 @@
 """`dtolbus verify`: every registered sink against the journal, run by run."""
 
 import logging
+import shutil
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,8 @@ from dtolbus_workers.destination import Stored
 from dtolbus_workers.registry import destination_class
 
 log = logging.getLogger(__name__)
+
+_LEAST_ROOM_BYTES = 16 << 20
 
 
 class JournalRun(Protocol):
@@ -134,7 +137,7 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
         certificate.losses.append(f"{stream} {run.run_id}: interrupted after {status.head} records")
     for sink in sinks:
         if sink.takes(run):
-            line = Line(sink.name, stream, run.run_id, status.state, status.head)
+            line = Line(sink.name, stream, run.run_id, status.state, status.head, has_no_room=_is_full(sink))
             try:
                 _compare(line, folder, sink)
             except Exception as error:  # whatever is wrong with one sink's data, the others are compared
@@ -161,11 +164,24 @@ def _compare(line: Line, folder: JournalRun, sink: Registration) -> None:
             line.behind = line.expected
         else:
             line.missing = line.expected
+            line.gone = min(line.expected, folder.status().first)
         return
     if sink.destination_id and stored.destination_id != sink.destination_id:
         line.remark(f"{sink.place} is another destination than the one that registered")
     records, mode = folder.records(0, line.expected), sink.options.get("blocks")
     compare(line, records, stored, sink.sink, blocks_mode=mode, run=folder.info)
+
+
+def _is_full(sink: Registration) -> bool:
+    """Return whether the sink's files lie on a disk of this machine without room for more."""
+    place = Path(sink.place)
+    if not place.is_absolute():
+        return False
+    try:
+        there = next(path for path in (place, *place.parents) if path.exists())
+        return shutil.disk_usage(there).free < _LEAST_ROOM_BYTES
+    except OSError:
+        return False
 
 
 def _reason(error: Exception) -> str:
