@@ -51,6 +51,11 @@ def as_text(certificate: Certificate) -> list[str]:
     return [*lines, _verdict(certificate)]
 
 
+def verifying(what: str, percent: int) -> str:
+    """Return the line that tells how far it is; `dtolbus up` knows it by its beginning and its end."""
+    return f"verifying {what}: {percent} %"
+
+
 def _verdict(certificate: Certificate) -> str:
     if not certificate.complete:
         return "INCOMPLETE"
