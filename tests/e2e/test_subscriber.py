@@ -17,6 +17,7 @@ from tests.protocol.specimens import block, block_run, event
 
 from dtolbus import DaqBlock, DaqEvent, Subscriber
 from dtolbus import listen as listening
+from dtolbus.errors import UsageError
 from dtolbus_producer.journal import RunWriter
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +104,19 @@ def test_listen_shows_what_arrives_and_says_where_nothing_does(tmp_path: Path) -
     assert silent.returncode == 3
     assert silent.stderr.startswith(f"dtolbus: nothing heard from {url(gateway.pub_port)} in 5 s: is a gateway running")
     assert silent.stderr.count("\n") == 1
+
+
+def test_listen_on_the_catch_up_port_says_so(tmp_path: Path) -> None:
+    with RunningGateway(tmp_path) as gateway:
+        told = run("dtolbus", "listen", url(gateway.catchup_port), "--duration", "0.3")
+    assert (told.returncode, told.stderr.count("\n")) == (3, 1)
+    assert "that is a gateway's catch-up port; name its port of live records instead" in told.stderr
+
+
+@pytest.mark.parametrize("topic", ["rig", "blocks/rig/", "", "block/a/b/c/d"])
+def test_a_topic_that_can_match_nothing_is_refused(topic: str) -> None:
+    with pytest.raises(UsageError, match="is not like block/, reading/, block/DEVICE/ or block/DEVICE/TASK/"):
+        Subscriber("tcp://127.0.0.1:9", topics=["reading/", topic])
 
 
 def test_listen_tells_that_a_gateway_fell_silent_and_that_it_is_heard_again(

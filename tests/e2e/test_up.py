@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import re
 import signal
 import socket
 import sqlite3
@@ -66,6 +67,10 @@ class TestTheMainJob:
         for part in ("sim0", "vibration", "sim1", str(up.data / "journal"), "dtolbus.sqlite", "csv", "Ctrl-C"):
             assert part in first
         assert "sim0/vibration 10" in up.output
+        assert "lag: records not stored yet; commits: sqlite and csv every 1 s" in first
+        phases = [line.partition(":")[0].split(" s ")[1] for line in up.output.splitlines() if " | " in line]
+        assert list(dict.fromkeys(phases)) == ["starting the boards", "acquiring", "stopping the boards", "draining"]
+        assert all("sim" in line for line in up.output.splitlines() if "acquiring:" in line)
         last = [line for line in up.output.splitlines() if "draining" in line][-1]
         assert "sqlite 15 lag 0" in last
         assert "csv 5 lag 0" in last
@@ -128,8 +133,8 @@ class TestTheEnd:
             code = up.end()
         assert code == (0 if runs(up.data) else 1)
         if code:
-            assert "d acquired nothing" in up.errors
-            assert "d acquired nothing" in (up.data / "logs" / CERTIFICATE_FILE).read_text()
+            assert re.search(r"d acquired nothing: stopped (before|[0-9.]+ s after) .*; see ", up.errors)
+            assert "d acquired nothing: stopped" in (up.data / "logs" / CERTIFICATE_FILE).read_text()
 
 
 def rows_of(table: pa.Table, channel: str) -> pa.Table:

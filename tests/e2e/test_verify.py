@@ -1,7 +1,10 @@
 """`dtolbus verify` never calls complete what it could not compare."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +16,12 @@ from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, reading
 
 from dtolbus.registrations import read_registrations
+from dtolbus_producer import certifying
 from dtolbus_producer.journal import RunWriter
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.text_destination import CsvDestination
+from dtolbus_workers.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,32 @@ def test_what_is_complete_is_said_to_be(data: Path) -> None:
     machine = json.loads(run("dtolbus", "verify", "--data", str(data), "--json").stdout)
     assert machine["complete"] is True
     assert {line["sink"] for line in machine["sinks"]} == {"csv", "sqlite"}
+
+
+def test_it_tells_how_far_it_is_and_nothing_of_it_on_stdout(data: Path) -> None:
+    told: list[tuple[str, int]] = []
+    verify(data, tell=lambda what, percent: told.append((what, percent)))
+    assert {what for what, _ in told} == {"the journal", "sqlite", "csv"}
+    percents = [percent for _, percent in told]
+    assert percents == sorted(percents)
+    assert percents[-1] == 100
+    done = run("dtolbus", "verify", "--data", str(data), "--json", "--progress-every", "0")
+    assert json.loads(done.stdout)["complete"] is True
+    assert re.fullmatch(r"(verifying (the journal|sqlite|csv): \d+ %\n)+", done.stderr)
+    assert done.stderr.endswith(": 100 %\n")
+
+
+def test_up_shows_how_far_it_is_at_once_and_keeps_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(certifying, "_TELL_EVERY_S", 0.0)
+    code = (
+        "import sys; print('verifying sqlite: 35 %', file=sys.stderr); print('a warning', file=sys.stderr); print('OK')"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert certifying._heard(process) == (["OK"], ["a warning"])
+    assert capsys.readouterr().out == "verifying sqlite: 35 %\n"
 
 
 def run_folder(data: Path, info: object = RUN) -> Path:

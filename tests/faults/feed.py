@@ -29,9 +29,11 @@ _END_S = 90.0
 class Feed:
     """A gateway on a data folder, and a thread that writes blocks and readings until `end`."""
 
-    def __init__(self, data: Path, runs: tuple[RunInfo, RunInfo] = (BLOCKS, READINGS), samples: int = 10) -> None:
+    def __init__(
+        self, data: Path, runs: tuple[RunInfo, RunInfo] = (BLOCKS, READINGS), samples: int = 10, **gateway: Any
+    ) -> None:
         self.data = data
-        self.gateway = RunningGateway(data)
+        self.gateway = RunningGateway(data, **gateway)
         self._samples = samples
         self._writers = [RunWriter(data / "journal", run, sync_ms=1) for run in runs]
         self._runs = runs

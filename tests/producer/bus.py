@@ -4,10 +4,10 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import zmq
 
@@ -29,10 +29,10 @@ def free_ports(count: int = 2) -> list[int]:
 class RunningGateway:
     """Serves a data folder on a thread until the `with` block is left."""
 
-    def __init__(self, data: Path, **settings: float) -> None:
+    def __init__(self, data: Path, ports: Sequence[int] = (), **settings: Any) -> None:
         self.data = data
         self._settings = settings
-        self.pub_port, self.catchup_port = free_ports()
+        self.pub_port, self.catchup_port = ports or free_ports()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, daemon=True)

@@ -14,6 +14,7 @@ from tests.protocol.specimens import block, block_run, event, reading, reading_r
 
 from dtolbus import wire
 from dtolbus.errors import WireError
+from dtolbus.identity import Identity
 from dtolbus.records import DaqBlock, DaqReading, ErrorInfo, RunStatus
 from dtolbus.wire import Ack, Credit, Done, Fetch, Heartbeat, Hello, Refused, RunGap, RunPosition, RunRecord, Welcome
 
@@ -72,6 +73,28 @@ def test_events_errors_and_control_messages_come_back_equal() -> None:
     assert through(RunRecord(readings, failed)).record.error == ErrorInfo("builtins.OSError", "gone")
     for message in OTHERS:
         assert through(message) == message
+
+
+class OldHello(msgspec.Struct, array_like=True):
+    """As it was before a gateway told which journal it serves."""
+
+    worker: str
+    sink: str
+    place: str
+    destination_id: str
+    topics: tuple[str, ...]
+    options: dict[str, str]
+    positions: tuple[RunPosition, ...]
+    more: bool = False
+
+
+def test_fields_at_the_end_of_a_message_are_passed_over_by_an_older_end_and_missed_by_none() -> None:
+    new = Hello("w", "csv", "/data", "id", expects=Identity("j", "s"), number=3)
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(new), type=OldHello)
+    assert (old.worker, old.more) == ("w", False)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(old), type=Hello) == Hello("w", "csv", "/data", "id")
+    told = msgspec.msgpack.decode(msgspec.msgpack.encode([[], 256, 0.1, False]), type=Welcome)
+    assert (told.serves, told.number) == (Identity(), 0)
 
 
 OTHERS = (

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from tests.protocol.specimens import block, block_run, event, reading, reading_run
 
+from dtolbus.manifest import DELETED
 from dtolbus.records import Gap
-from dtolbus_workers.certificate import Line, compare
+from dtolbus_workers.certificate import Certificate, Line, compare
+from dtolbus_workers.certificate_text import as_text
 from dtolbus_workers.columns import block_summary
 from dtolbus_workers.destination import Position, Stored, StoredAside, StoredBlock, StoredEvent, StoredReading
 
 RUN = block_run()
 JOURNAL = [block(RUN, 0), block(RUN, 1), event(RUN, 2), block(RUN, 3)]
 READINGS = reading_run()
+GONE = "{count} records missing for good: the journal does not have them any more"
 EVENT = StoredEvent(2, 20, "1970-01-01T00:00:00+00:00", "overrun", "the board overran")
 
 
@@ -133,6 +136,29 @@ def test_what_a_damaged_journal_cannot_give_any_more_is_the_sinks_and_is_not_com
     compare(line, iter([JOURNAL[0], Gap(1, 3, "damaged in the journal"), JOURNAL[3]]), stored, "parquet")
     assert (line.stored, line.unreadable, line.missing, line.remarks) == (4, 2, 0, [])
     assert line.complete
+
+
+@pytest.mark.parametrize(
+    ("blocks", "has_no_room", "told"),
+    [
+        (3, False, []),
+        (0, False, ["1 records missing; `dtolbus up --catch-up` fills them in", GONE]),
+        (0, True, ["1 records missing; make room first, then `dtolbus up --catch-up` fills them in", GONE]),
+        (1, False, [GONE]),
+    ],
+)
+def test_only_what_the_journal_still_has_is_said_to_be_filled_in(
+    blocks: int, has_no_room: bool, told: list[str]
+) -> None:
+    """The journal has the records 0 and 2, and not 1 and 3 any more."""
+    stored = Stored(Position(4, 0), [], [EVENT], [], iter(stored_blocks()[:blocks]), iter(()))
+    line = Line("sink", "d/t", "run", "ended", 4, has_no_room=has_no_room)
+    deleted = [Gap(index, index + 1, f"{DELETED}: pruned") for index in (1, 3)]
+    compare(line, iter([JOURNAL[0], deleted[0], JOURNAL[2], deleted[1]]), stored, "parquet")
+    text = [entry.strip() for entry in as_text(Certificate([line], 1)) if "missing" in entry]
+    assert [entry.removeprefix("sink d/t run: ") for entry in text if entry.startswith("sink d/t run")] == [
+        entry.format(count=2 if blocks < 2 else 1) for entry in told
+    ]
 
 
 def test_a_sink_that_gets_on_while_its_run_is_recorded_is_behind_and_nothing_else() -> None:

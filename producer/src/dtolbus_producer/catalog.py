@@ -32,6 +32,8 @@ class Catalog:
         found: list[RunFolder] = []
         streams = set()
         for device in self._entries(self._journal):
+            if device.startswith("."):  # no device's: the journal's own
+                continue
             for task in self._entries(self._journal / device):
                 streams.add(stream := self._journal / device / task)
                 found += self._new_runs(stream)

@@ -1,21 +1,29 @@
 """The end of `dtolbus up`: the certificate, printed, and kept in `logs/certificate.txt` for whoever looks later."""
 
+import contextlib
 import logging
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from dtolbus import files
+from dtolbus.waiting import Waiting
 from dtolbus_producer.children import environment
 from dtolbus_producer.table import say
 
 log = logging.getLogger(__name__)
 
 CERTIFICATE_FILE = "certificate.txt"
+_PROGRESS = re.compile(r"verifying .*: \d+ %")
+_TOLD_EVERY = ("--progress-every", "0.5")
+_TELL_EVERY_S = 10.0
+"""Where there is no terminal."""
 
 
 class Certificate:
@@ -63,18 +71,41 @@ class Certificate:
         chosen = [word for run_id in run_ids for word in ("--run", run_id)]
         chosen += [word for sink in sinks for word in ("--sink", sink)]
         added = {} if dsn is None else {"DTOLBUS_DSN": dsn}
-        done = subprocess.run(
-            [sys.executable, "-m", "dtolbus", "verify", "--data", str(self._data), *chosen],
+        with subprocess.Popen(
+            [sys.executable, "-m", "dtolbus", "verify", "--data", str(self._data), *_TOLD_EVERY, *chosen],
             env=environment({"DTOLBUS_LOG_LEVEL": "warning", "PYTHONIOENCODING": "utf-8", **added}),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            check=False,
             start_new_session=os.name != "nt",  # the end of a terminal is not its end
-        )
-        for text, is_error in ((done.stderr, True), (done.stdout, False)):
-            for line in text.splitlines():
+        ) as process:
+            try:
+                said, errors = _heard(process)
+            except BaseException:
+                process.kill()
+                raise
+        for lines, is_error in ((errors, True), (said, False)):
+            for line in lines:
                 self._lines.append(line)
                 say(line, err=is_error)
-        return done.returncode or (0 if self._is_whole else 1)
+        return process.returncode or (0 if self._is_whole else 1)
+
+
+def _heard(process: "subprocess.Popen[str]") -> tuple[list[str], list[str]]:
+    """Return the lines of its stdout and of its stderr, but those that tell how far it is: they are shown at once."""
+    said: list[str] = []
+    assert process.stdout is not None
+    assert process.stderr is not None
+    reader = threading.Thread(target=lambda lines: said.extend(lines), args=(process.stdout,), daemon=True)
+    reader.start()
+    errors: list[str] = []
+    with contextlib.closing(Waiting(sys.stdout, _TELL_EVERY_S)) as waiting:
+        for line in process.stderr:
+            if _PROGRESS.fullmatch(line.rstrip()):
+                waiting.show(line.rstrip)
+            else:
+                errors.append(line.rstrip("\n"))
+    reader.join()
+    return [line.rstrip("\n") for line in said], errors

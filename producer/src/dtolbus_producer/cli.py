@@ -68,12 +68,13 @@ def gateway() -> None:
     default=200.0,
     help="MB a second of what was before, for all clients together.",
 )
-def serve(data: Path, host: str, pub_port: int, catchup_port: int, catchup_mb_s: float) -> None:
+@option("--stack", default="", hidden=True, help="Which start of `dtolbus up` this is a part of.")
+def serve(data: Path, host: str, pub_port: int, catchup_port: int, catchup_mb_s: float, stack: str) -> None:
     """Serve the data folder DIR until Ctrl-C."""
     from dtolbus_producer.gateway import serve as serve_folder  # noqa: PLC0415  # as above
 
     ports = {"pub_port": pub_port, "catchup_port": catchup_port}
-    serve_folder(data, host=host, **ports, stop=stop_event(), catchup_mb_s=catchup_mb_s)
+    serve_folder(data, host=host, **ports, stop=stop_event(), catchup_mb_s=catchup_mb_s, stack=stack)
 
 
 _add(producer, run)

@@ -7,9 +7,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
+from dtolbus import files
 from dtolbus.errors import CannotStartError, WireError
+from dtolbus.identity import ANY, Identity
 from dtolbus.records import RunStatus
 from dtolbus.wire import MAX_HEADER_BYTES, Ack, Credit, Fetch, Frame, Hello, Message, Refused, Welcome, decode, encode
+from dtolbus_producer.identity import journal_id
 from dtolbus_producer.locking import locked
 from dtolbus_producer.recovery import recover_run
 from dtolbus_producer.registry import Registry
@@ -38,15 +43,18 @@ def serve(
     catchup_port: int,
     stop: threading.Event,
     catchup_mb_s: float = CATCHUP_MB_S,
+    stack: str = "",
 ) -> None:
     """Serve the journal in `data` until `stop` is set; what was before at up to `catchup_mb_s` over all clients.
+
+    `stack` tells those that expect a certain stack which it is.
 
     Raises CannotStartError: a port in use, an address that needs keys, a folder that has a gateway already.
     """
     if not data.is_dir():
         raise CannotStartError(f"there is no data folder {data}: start a producer first, or name another")
     with locked(data / LOCK_FILE, f"{data} has a gateway already: stop it, or use that one"):
-        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port), catchup_mb_s)
+        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port), catchup_mb_s, stack)
         log.info("serving", extra={"data": str(data), "pub_port": pub_port, "catchup_port": catchup_port})
         try:
             while not stop.is_set():
@@ -58,8 +66,13 @@ def serve(
 class Gateway:
     """Journal tail, catch-up service and registry around two sockets."""
 
-    def __init__(self, data: Path, sockets: GatewaySockets, catchup_mb_s: float = CATCHUP_MB_S) -> None:
+    def __init__(
+        self, data: Path, sockets: GatewaySockets, catchup_mb_s: float = CATCHUP_MB_S, stack: str = ""
+    ) -> None:
         self._sockets = sockets
+        self._journal = data / "journal"
+        files.make_folder(self._journal)
+        self._identity = Identity(journal_id(self._journal), stack)
         self._tail = JournalTail(data / "journal", recover_run)
         self._fetches = FetchService(self._tail.held, catchup_mb_s)
         self._welcomes: OrderedDict[bytes, Iterator[list[Frame]]] = OrderedDict()
@@ -135,14 +148,21 @@ class Gateway:
                 if refusal is not None:
                     yield encode(refusal)
             case Ack():
-                unknown = self._registry.ack(message)
+                unknown = self._ack(client, message)
                 if unknown is not None:
                     yield encode(unknown)
             case _:
                 yield encode(Refused(f"a {type(message).__name__} is nothing that a gateway is asked"))
 
     def _hello(self, client: bytes, hello: Hello) -> Iterator[list[Frame]]:
-        """Register a worker, or say why not; the last part of its Hello is answered by a Welcome."""
+        """Register a worker, or say why not; the last part of its Hello is answered by a Welcome.
+
+        One that is meant for another gateway leaves no trace: its sink is that one's.
+        """
+        if not self._identity.meets(hello.expects):
+            what = f"{self._journal}, {self._identity.journal}"
+            yield encode(Refused(what, is_final=True, is_foreign=True))
+            return
         taken = self._registry.hello(hello)
         if taken is not None:
             yield encode(Refused(taken, is_final=True))
@@ -155,7 +175,13 @@ class Gateway:
         if client not in self._welcomes and len(self._welcomes) >= _WELCOMES:
             yield encode(Refused(f"{_WELCOMES} clients are being told the runs: ask again later"))
             return
-        self._welcomes[client] = welcomes(self._tail.statuses())
+        self._welcomes[client] = welcomes(self._tail.statuses(), self._identity, hello.number)
+
+    def _ack(self, client: bytes, ack: Ack) -> Refused | None:
+        """Take an acknowledgement of who said Hello on this connection: any other may be meant for another gateway."""
+        if self._workers.get(ack.worker) != client:
+            return Refused(f"no sink {ack.worker!r} is registered: say Hello", is_unregistered=True)
+        return self._registry.ack(ack)
 
     def _unwritten(self, worker: str) -> list[Frame]:
         why = self._registry.unwritten(worker)
@@ -179,17 +205,19 @@ class Gateway:
             log.warning("message dropped", extra={"from": key[0], "cause": cause})
 
 
-def welcomes(runs: list[RunStatus]) -> Iterator[list[Frame]]:
+def welcomes(runs: list[RunStatus], serves: Identity = ANY, number: int = 0) -> Iterator[list[Frame]]:
     """Yield the Welcome for the runs; as several where one message would be too large for its header."""
+    whole = Welcome(tuple(runs), FETCH_RECORDS, HEARTBEAT_S, serves=serves, number=number)
     for start in range(0, max(1, len(runs)), _WELCOME_RUNS):
-        yield from _fitting(runs[start : start + _WELCOME_RUNS], more=start + _WELCOME_RUNS < len(runs))
+        part = whole.runs[start : start + _WELCOME_RUNS]
+        yield from _fitting(msgspec.structs.replace(whole, runs=part, more=start + _WELCOME_RUNS < len(runs)))
 
 
-def _fitting(runs: list[RunStatus], *, more: bool) -> Iterator[list[Frame]]:
-    frames = encode(Welcome(tuple(runs), FETCH_RECORDS, HEARTBEAT_S, more))
+def _fitting(welcome: Welcome) -> Iterator[list[Frame]]:
+    frames, runs = encode(welcome), welcome.runs
     if len(frames[1]) <= MAX_HEADER_BYTES or len(runs) < 2:
         yield frames
         return
     middle = len(runs) // 2
-    yield from _fitting(runs[:middle], more=True)
-    yield from _fitting(runs[middle:], more=more)
+    yield from _fitting(msgspec.structs.replace(welcome, runs=runs[:middle], more=True))
+    yield from _fitting(msgspec.structs.replace(welcome, runs=runs[middle:]))

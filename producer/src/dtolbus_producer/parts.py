@@ -3,6 +3,7 @@
 import math
 import socket
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +12,13 @@ import msgspec
 import zmq
 
 from dtolbus import files
-from dtolbus.errors import CannotStartError
+from dtolbus.errors import CannotStartError, WireError
+from dtolbus.identity import Identity
 from dtolbus.topics import quote
-from dtolbus.wire import Hello, encode
+from dtolbus.wire import Hello, Welcome, decode, encode
 from dtolbus_producer.children import Child, ChildSpec
 from dtolbus_producer.config import Config, GatewayConfig, dump_config
-from dtolbus_producer.plan import place_of, worker_arguments
+from dtolbus_producer.plan import batch_age_s, place_of, worker_arguments
 from dtolbus_producer.ports import port_problem
 from dtolbus_producer.resuming import newest_runs, run_names
 
@@ -34,6 +36,9 @@ class Parts:
         write_config(config, path)
         files.make_folder(data / "journal")
         served = config.gateway
+        self.identity = Identity(stack=uuid.uuid4().hex)
+        """What its gateway answers to, and its sinks expect: ports may come to be another stack's."""
+        of_this_start = {"DTOLBUS_STACK": self.identity.stack}
         self.gateway = self._child(
             "gateway",
             _always(
@@ -43,12 +48,13 @@ class Parts:
                     *("--catchup-mb-s", str(served.catchup_mb_s)),
                 ]
             ),
+            of_this_start,
         )
         self.sinks = {
             sink.name: self._child(
                 f"sink-{quote(sink.name)}",
                 _always(worker_arguments(sink, config, data)),
-                {"DTOLBUS_DSN": dsn} if sink.kind == "postgres" and dsn is not None else {},
+                {**of_this_start, **({"DTOLBUS_DSN": dsn} if sink.kind == "postgres" and dsn is not None else {})},
             )
             for sink in config.sinks
         }
@@ -60,10 +66,8 @@ class Parts:
         """Return all of them."""
         return [self.gateway, *self.sinks.values(), *self.acquisitions.values()]
 
-    def _child(
-        self, name: str, arguments: Callable[[], Sequence[str]], environment: dict[str, str] | None = None
-    ) -> Child:
-        return Child(ChildSpec(name, arguments, environment or {}), self.logs)
+    def _child(self, name: str, arguments: Callable[[], Sequence[str]], environment: dict[str, str]) -> Child:
+        return Child(ChildSpec(name, arguments, environment), self.logs)
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -138,9 +142,18 @@ def first_screen(config: Config, data: Path) -> list[str]:
         f"boards   {'; '.join(devices) or 'none: the sinks catch up with the journal'}",
         f"journal  {data / 'journal'}",
         f"sinks    {'; '.join(sinks)}",
+        f"counts   records: a block, or a poll; lag: records not stored yet; commits: {commits(config)}",
         f"bus      tcp://{served.host}:{served.pub_port}, catch-up :{served.catchup_port}; logs in {data / 'logs'}; "
         f"Ctrl-C ends, drains and verifies",
     ]
+
+
+def commits(config: Config) -> str:
+    """Return how often the sinks commit what they have, for people who watch the lag of one."""
+    by_age: dict[float, list[str]] = {}
+    for sink in config.sinks:
+        by_age.setdefault(batch_age_s(sink), []).append(sink.name)
+    return ", ".join(f"{' and '.join(names)} every {age_s:g} s" for age_s, names in sorted(by_age.items()))
 
 
 def with_ports(gateway: GatewayConfig) -> GatewayConfig:
@@ -164,14 +177,19 @@ def check_ports(gateway: GatewayConfig) -> None:
             raise CannotStartError(f"port {port} is {problem}, or choose another with {option}")
 
 
-def gateway_answers(gateway: GatewayConfig) -> bool:
-    """Return whether the gateway answers a Hello."""
+def gateway_answers(gateway: GatewayConfig, expected: Identity) -> bool:
+    """Return whether it is the expected gateway that answers a Hello there."""
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     try:
         dealer.connect(f"tcp://{gateway.host}:{gateway.catchup_port}")
-        dealer.send_multipart(encode(Hello(worker="")), zmq.NOBLOCK)
-        return bool(dealer.poll(round(_PROBE_S * 1000)))
+        dealer.send_multipart(encode(Hello(worker="", expects=expected)), zmq.NOBLOCK)
+        if not dealer.poll(round(_PROBE_S * 1000)):
+            return False
+        answer = decode(dealer.recv_multipart())
+        return isinstance(answer, Welcome) and answer.serves.meets(expected)
+    except WireError:
+        return False
     finally:
         dealer.close(linger=0)
         context.term()

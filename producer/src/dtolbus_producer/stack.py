@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dtolbus_producer.children import Child, end_all
 from dtolbus_producer.config import Config
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
+from dtolbus_producer.outside import registered_outside
 from dtolbus_producer.parts import OVERTIME_S, Parts, check_ports, first_screen, gateway_answers, with_ports
 from dtolbus_producer.plan import batch_age_s
 from dtolbus_producer.postgres_embedded import EMBEDDED, EmbeddedPostgres
@@ -65,6 +66,8 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         dsn = dsn if server is None else server.dsn
         for line in first_screen(config, data):
             say(line)
+        for name, what in registered_outside(config, data):
+            say(f"the sink {name!r} is {what}", err=True)
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
         session = Session(config, data, parts, duration_s, server)
         with Certificate(data) as certificate:
@@ -82,7 +85,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
 def _certified(config: Config, session: "Session", certificate: Certificate, parts: Parts, dsn: str | None) -> int:
     """Compare what was recorded with what the sinks have, say what was not recorded, and return the exit code."""
     for device, log_path in session.silent_devices().items():
-        certificate.fault(f"{device} acquired nothing; see {log_path}")
+        certificate.fault(f"{device} acquired nothing{session.why_nothing()}; see {log_path}")
     if not config.devices:
         return certificate.verify([], [], dsn)
     for why in session.stopped.values():
@@ -112,12 +115,14 @@ class Session:
         self._parts = parts
         self._duration_s = duration_s
         self._acquiring_since = time.monotonic()
+        self._acquired_s: float | None = None
+        """How long the boards ran until then; None: they were not started."""
         self._pids: dict[str, int | None] = {}
         self._is_pids_problem_told = False
         self.watch = Watch(data, parts.sinks)
         self._rates = Rates()
-        ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
-        self._stalls = Stalls(ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
+        self._ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
+        self._stalls = Stalls(self._ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
         self._display: Display | None = None
         self.stopped: dict[str, str] = {}
         """By device whose recording ended early, for want of room: what was said of it."""
@@ -128,10 +133,10 @@ class Session:
         """Start everything in order, watch it, and drain."""
         parts = self._parts
         self._start([parts.gateway, *parts.sinks.values()])
-        self._await("starting the gateway", lambda: gateway_answers(self._gateway_config), _GATEWAY_S, stop)
-        parts.gateway.is_settled = True
+        self._await_gateway(stop)
         self._await_sinks(stop)
         if stop.is_set():
+            self.was_asked_to_stop = True
             return
         self._display = make_display()
         self._acquiring_since = time.monotonic()
@@ -152,6 +157,14 @@ class Session:
         """Return the devices whose acquisition did not say itself that all was done."""
         return [device for device in config.devices if not self._parts.acquisitions[device.name].has_finished]
 
+    def why_nothing(self) -> str:
+        """Return why a device may have delivered nothing, where the reason is the end itself."""
+        if not self.was_asked_to_stop:
+            return ""
+        if self._acquired_s is None:
+            return ": stopped before the boards were started"
+        return f": stopped {self._acquired_s:.1f} s after its board was started, before that delivered anything"
+
     def close(self, grace_s: float) -> None:
         """Stop everything: acquisitions, then sinks, then the gateway; kill what has not ended after `grace_s`."""
         parts = self._parts
@@ -171,14 +184,16 @@ class Session:
         """Watch until all acquisitions have ended; tell them to when the time is over or `stop` is set."""
         acquisitions = list(self._parts.acquisitions.values())
         while not all(child.is_done for child in acquisitions):
-            self._turn("acquiring")
-            if stop.wait(_TURN_S):
-                self.was_asked_to_stop = True
+            self._turn("acquiring" if self._has_records() else "starting the boards")
+            if stop.wait(_TURN_S) or self._is_overdue():
                 break
-            if self._is_overdue():
-                break
+        self.was_asked_to_stop = stop.is_set()
+        self._acquired_s = time.monotonic() - self._acquiring_since
         self._turn("stopping the boards")
         end_all(acquisitions, _END_S)
+
+    def _has_records(self) -> bool:
+        return any(status.head for status in self.watch.new_runs())
 
     def _recover(self) -> None:
         """End the runs that nobody writes any more: they are to be stored too."""
@@ -203,10 +218,10 @@ class Session:
                 return
             time.sleep(_TURN_S)
 
-    def _turn(self, phase: str) -> None:
-        """Tend the children, read how far everything is, show it."""
+    def _turn(self, phase: str, tended: Iterable[Child] | None = None) -> None:
+        """Tend the children, all or those given, read how far everything is, show it."""
         now = time.monotonic()
-        for child in self._parts.all():
+        for child in self._parts.all() if tended is None else tended:
             child.tend(now)
         if self._server is not None and (told := self._server.tend(now)) is not None:
             say(told, err=True)
@@ -222,7 +237,8 @@ class Session:
             for line in self._stalls.note(now, seen.sinks):
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
-            self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))
+            since_s = now - self._acquiring_since
+            self._display.show(View(since_s, phase, seen, self._rates, restarts, self._ages_s))
 
     def _tell_stopped(self) -> None:
         for device, child in self._parts.acquisitions.items():
@@ -230,13 +246,15 @@ class Session:
                 self.stopped[device] = f"{device} records no more: {child.failure}"
                 say(self.stopped[device], err=True)
 
-    def _await(self, phase: str, is_there: Callable[[], bool], timeout_s: float, stop: threading.Event) -> None:
-        end = time.monotonic() + timeout_s
-        while not stop.is_set() and not is_there():
-            self._turn(phase)
+    def _await_gateway(self, stop: threading.Event) -> None:
+        """Wait for our own gateway: why it cannot start is the reason, whatever sinks say of who has its ports."""
+        gateway, phase, end = self._parts.gateway, "starting the gateway", time.monotonic() + _GATEWAY_S
+        while not stop.is_set() and not gateway_answers(self._gateway_config, self._parts.identity):
+            self._turn(phase, [gateway])
             if time.monotonic() > end:
-                raise CannotStartError(f"{phase}: nothing for {timeout_s:.0f} s; see {self._parts.logs}")
+                raise CannotStartError(f"{phase}: nothing for {_GATEWAY_S:.0f} s; see {gateway.log}")
             stop.wait(_TURN_S / 2)
+        gateway.is_settled = True
 
     def _await_sinks(self, stop: threading.Event) -> None:
         """Wait for the sinks to open; those that take long do not keep the boards waiting: the journal keeps all."""

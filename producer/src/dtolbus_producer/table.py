@@ -31,6 +31,8 @@ class View:
     rates: Rates
     restarts: Mapping[str, int]
     """By the name of a child process."""
+    commit_ages_s: Mapping[str, float]
+    """By the name of a sink: after how many s it commits what it has."""
 
 
 class Display(Protocol):
@@ -132,9 +134,10 @@ def table_of(view: View) -> Any:
     """Return a view as a rich table: the streams, then the sinks, then other processes that were restarted."""
     from rich.table import Table  # noqa: PLC0415  # heavy, and for terminals only
 
-    table = Table(title=f"dtolbus up · {view.phase} · {view.elapsed_s:.0f} s")
+    about = "a record is a block, or a poll; lag: records not stored yet"
+    table = Table(title=f"dtolbus up · {view.phase} · {view.elapsed_s:.0f} s", caption=about)
     table.add_column("")
-    for name in ("records", "lag", "rate", "restarts"):
+    for name in ("records", "lag", "rate", "restarts", "commits every"):
         table.add_column(name, justify="right")
     for stream, head in view.snapshot.heads.items():
         restarts = view.restarts.get(f"acquisition-{stream.partition('/')[0]}", 0)
@@ -143,7 +146,9 @@ def table_of(view: View) -> Any:
     for name, progress in view.snapshot.sinks.items():
         rate = f"{view.rates.of_sink(name):.0f} records/s"
         restarts = view.restarts.get(f"sink-{name}", 0)
-        table.add_row(name, f"{progress.position}", f"{progress.lag}", rate, f"{restarts}")
+        age_s = view.commit_ages_s.get(name)
+        every = "" if age_s is None else f"{age_s:g} s"
+        table.add_row(name, f"{progress.position}", f"{progress.lag}", rate, f"{restarts}", every)
     table.add_section()
     table.add_row("gateway", "", "", "", f"{view.restarts.get('gateway', 0)}")
     return table

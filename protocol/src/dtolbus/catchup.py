@@ -5,7 +5,7 @@ import time
 
 import zmq
 
-from dtolbus.connecting import connected
+from dtolbus.connecting import Handshakes, connected
 from dtolbus.wire import Message, Refused, encode
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,7 @@ class CatchUp:
         self._poller = poller
         self._url = url
         self._socket: zmq.Socket[bytes] | None = None
-        self._handshakes: zmq.Socket[bytes] | None = None
-        """Tells each time the socket has connected."""
-        self._connections = 0
+        self._handshakes: Handshakes | None = None
         self._answered_at = 0.0
         self._is_unanswered = False
         """Whether nothing came since the last question."""
@@ -43,7 +41,7 @@ class CatchUp:
         silent_s = time.monotonic() - self._answered_at
         is_lost = self.is_damaged and silent_s > self._damaged_s
         is_silent = (is_waiting or self._is_unanswered) and silent_s > _ANSWER_S
-        if self._socket is not None and not is_lost and not is_silent and not self._is_reconnected():
+        if self._socket is not None and not is_lost and not is_silent and not self.is_reconnected():
             return False
         if self._socket is not None:
             facts = {"to": self._url, "silent": is_silent, "damaged": is_lost, "after_s": self._damaged_s}
@@ -54,6 +52,10 @@ class CatchUp:
         self._answered_at = time.monotonic()
         self._is_unanswered = self.is_damaged = False
         return True
+
+    def is_reconnected(self) -> bool:
+        """Return whether what came may be another gateway's than what was asked."""
+        return self._handshakes is not None and self._handshakes.count() > 1
 
     def asked(self) -> None:
         """Wait for an answer, from the first question on."""
@@ -98,8 +100,7 @@ class CatchUp:
             return
         self._poller.unregister(self._socket)
         if self._handshakes is not None:
-            self._socket.disable_monitor()
-            self._handshakes.close(linger=0)
+            self._handshakes.close()
             self._handshakes = None
         self._socket.close(linger=linger_ms)
         self._socket = None
@@ -107,13 +108,5 @@ class CatchUp:
     def _renew(self) -> None:
         self.close()
         self._socket = connected(self._context, zmq.DEALER, self._url)
-        self._handshakes = self._socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
-        self._connections = 0
+        self._handshakes = Handshakes(self._socket)
         self._poller.register(self._socket, zmq.POLLIN)
-
-    def _is_reconnected(self) -> bool:
-        known = self._connections
-        while self._handshakes is not None and self._handshakes.poll(0):
-            self._handshakes.recv_multipart()
-            self._connections += 1
-        return 0 < known < self._connections

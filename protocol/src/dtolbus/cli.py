@@ -23,8 +23,8 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
+from dtolbus import topics as naming
 from dtolbus.errors import DtolbusError, UsageError
-from dtolbus.topics import quote, unquote
 from dtolbus_start import loaded
 
 P = ParamSpec("P")
@@ -247,10 +247,10 @@ def topic_option() -> Decorator:
 
 def topic_prefix(text: str) -> str:
     """Return a topic prefix as on the wire, names quoted. Raises click.BadParameter where it can match nothing."""
-    kind, *names = text.split("/")
-    if kind not in ("block", "reading", "note") or len(names) > 3:
-        raise click.BadParameter(f"{text!r} is not like block/, reading/, block/DEVICE/ or block/DEVICE/TASK/")
-    return "/".join([kind, *(quote(unquote(name)) if name else "" for name in names)])
+    try:
+        return naming.prefix(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:

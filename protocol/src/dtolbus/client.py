@@ -6,13 +6,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 import zmq
 
 from dtolbus.catchup import CatchUp
-from dtolbus.connecting import MARK, connected, received
+from dtolbus.connecting import MARK, Handshakes, connected, received
 from dtolbus.errors import CannotStartError, WireError
+from dtolbus.identity import Admission, foreign
 from dtolbus.records import RunInfo
 from dtolbus.rollcall import RollCall
 from dtolbus.sequencer import Gone, Item, Sequencer, Step, size_of
@@ -82,6 +84,7 @@ class Client:
     ) -> None:
         self._at = at
         self._hello = hello or Hello(worker="")
+        self._admission = Admission(self._hello.expects)
         self.sequencer = Sequencer(
             positions, wanted=lambda run: at.takes(run) and wanted(run), can_fetch=at.catchup is not None
         )
@@ -94,6 +97,9 @@ class Client:
         self._context = zmq.Context()
         self._poller = zmq.Poller()
         self._sub: zmq.Socket[bytes] | None = None
+        self._handshakes: Handshakes | None = None
+        """Those of the SUB, where it matters who is at the other end."""
+        self._connections = 0
         self._catchup = None if at.catchup is None else CatchUp(self._context, self._poller, at.catchup)
         self._heard_at = 0.0
         """When the SUB last heard anything, or was made."""
@@ -125,7 +131,8 @@ class Client:
     def receive(self, timeout_s: float) -> list[Item]:
         """Return what became ready: waits up to `timeout_s` for the first message, then takes what is there.
 
-        Raises UsageError where an address is not one, CannotStartError where the gateway refuses this worker for good.
+        Raises UsageError where an address is not one, CannotStartError where the gateway refuses this worker for good,
+        or is another than the one expected.
         """
         self._keep_sockets()
         self._send_acks()
@@ -138,31 +145,48 @@ class Client:
     def _taken(self, socket: "zmq.Socket[bytes]") -> list[Item]:
         """Take what is there at the socket, up to a bound, and return what became ready."""
         fetched = self._is_catchup(socket)
-        ready: list[Item] = []
+        messages: list[Message] = []
         size = 0
-        is_noted = False
         for _ in range(_BATCH):
             message = self._next(socket) if size < _BATCH_BYTES else None
             if message is None:
                 break
-            if message.__class__ is not RunRecord:
-                ready += self._take(message, fetched)
-                continue
-            record_size = size_of(message.record)
-            size += record_size
-            if fetched:
-                ready += self._take(message, fetched)
-                continue
-            if record_size > self._largest:
-                self._lower_mark(record_size)
+            messages.append(message)
+            if message.__class__ is RunRecord:
+                record_size = size_of(message.record)
+                size += record_size
+                if not fetched and record_size > self._largest:
+                    self._lower_mark(record_size)
+        return self._admitted(messages, fetched)
+
+    def _admitted(self, messages: list[Message], fetched: bool) -> list[Item]:
+        """Take the messages, unless another gateway than the one expected may have sent them; they are fetched then."""
+        if self._admission.expects and not self._is_admitted(fetched):
+            self._heard_at = self._heard_at if fetched else time.monotonic()
+            return []
+        ready: list[Item] = []
+        is_noted = False
+        for message in messages:
+            is_live = not fetched and isinstance(message, RunRecord)
             # a live record that is simply the next one needs nothing more; of a batch the first is noted
-            arrived = self.sequencer.in_order(message) if is_noted else None
+            arrived = self.sequencer.in_order(cast(RunRecord, message)) if is_live and is_noted else None
             if arrived is not None:
                 ready.append(arrived)
-            else:
-                ready += self._take(message, fetched)
-                is_noted = True
+                continue
+            ready += self._take(message, fetched)
+            is_noted = is_noted or is_live
         return ready
+
+    def _is_admitted(self, fetched: bool) -> bool:
+        """Return whether what was received up to now comes from the gateway that is expected."""
+        if fetched:
+            return self._catchup is not None and not self._catchup.is_reconnected()
+        connections = 0 if self._handshakes is None else self._handshakes.count()
+        if connections != self._connections:
+            self._connections = connections
+            self._admission.connected()
+            self._hello_at = -math.inf
+        return self._admission.is_open
 
     def _lower_mark(self, record_size: int) -> None:
         """Have fewer live records queue where they are large, by a new socket; what that drops is fetched."""
@@ -179,7 +203,7 @@ class Client:
         """
         self._keep_sockets()
         self._send_acks()
-        ready: list[Item] = []
+        beats: list[Message] = []
         assert self._sub is not None
         if self._sub.poll(round(timeout_s * 1000)):
             for _ in range(_BATCH):
@@ -187,10 +211,10 @@ class Client:
                 if message is None:
                     break
                 if isinstance(message, Heartbeat):
-                    ready += self._take(message, fetched=False)
+                    beats.append(message)
         if self._catchup is not None:
             self._catchup.not_looked_at()
-        return ready
+        return self._admitted(beats, fetched=False)
 
     def close(self) -> None:
         """Send what is left to acknowledge, and close the sockets."""
@@ -198,13 +222,17 @@ class Client:
         if self._catchup is not None:
             self._catchup.close(linger_ms=_LINGER_MS)
         if self._sub is not None:
-            self._sub.close(linger=0)
+            self._close_sub(self._sub)
             self._sub = None
         self._context.term()
 
     def _take(self, message: Message, fetched: bool) -> list[Item]:
         if isinstance(message, Refused):
             self._refused(message)
+        if isinstance(message, Welcome) and not self._admission.is_met(
+            message.serves, message.number, more=message.more
+        ):
+            raise CannotStartError(foreign(self._at.catchup or "", message.serves.journal or "of an older version"))
         self._note(message, fetched)
         step = self.sequencer.heard(message, fetched=fetched)
         self._ask(step)
@@ -220,6 +248,8 @@ class Client:
 
     def _refused(self, refused: Refused) -> None:
         """Tell what is refused but a Fetch, which the sequencer knows: each cause once until there is another."""
+        if refused.is_foreign:
+            raise CannotStartError(foreign(self._at.catchup or "", refused.why))
         if refused.is_final:
             raise CannotStartError(refused.why)
         if refused.is_unregistered:
@@ -295,24 +325,28 @@ class Client:
     def _keep_sockets(self) -> None:
         """Make the sockets, make them anew when they fell silent, and say Hello."""
         now = time.monotonic()
-        if self._sub is None or self._is_mark_lower or now - self._heard_at > _SILENCE_S:
-            if self._sub is not None and not self._is_mark_lower:
+        is_silent = now - self._heard_at > _SILENCE_S
+        if self._sub is None or self._is_mark_lower or self._connections > 1 or is_silent:
+            if self._sub is not None and is_silent:
                 self._tell_silence()
+            if self._sub is not None and not self._is_mark_lower:
                 self._hello_at = -math.inf  # the runs that it was heard of may be gone
             self._is_mark_lower = False
             self._subscribe()
             self._heard_at = now
         if self._catchup is None:
             return
-        if self._catchup.keep(is_waiting=self.sequencer.fetching is not None or not self.welcomed):
+        is_new = self._catchup.keep(is_waiting=self.sequencer.fetching is not None or not self.welcomed)
+        if is_new:
             self._hello_at = -math.inf
-            self._ask(self.sequencer.fetch_lost())
         is_stuck = self.sequencer.is_stuck  # an ended run has no heartbeats that would set it going again
         if now - self._hello_at > (min(self._stuck_hello_s, _HELLO_EVERY_S) if is_stuck else _HELLO_EVERY_S):
             self._say_hello()
             self._catchup.asked()
             self._hello_at = now
             self._stuck_hello_s *= 2 if is_stuck else 1
+        if is_new:
+            self._ask(self.sequencer.fetch_lost())  # behind the Hello, which another gateway refuses
 
     def _tell_silence(self) -> None:
         """Say once that a gateway is not heard; one without a run that goes on has nothing to say."""
@@ -332,19 +366,29 @@ class Client:
         """Send Hello with the positions as they are now; as several where they are too many for one."""
         self._roll.asked(self.sequencer.unfinished())
         positions = tuple(self._positions.values())
+        hello = msgspec.structs.replace(self._hello, number=self._admission.numbered())
         for start in range(0, max(1, len(positions)), _HELLO_POSITIONS):
             part, is_last = positions[start : start + _HELLO_POSITIONS], start + _HELLO_POSITIONS >= len(positions)
-            self._send(msgspec.structs.replace(self._hello, positions=part, more=not is_last))
+            self._send(msgspec.structs.replace(hello, positions=part, more=not is_last))
 
     def _subscribe(self) -> None:
         """Subscribe anew: to the topics, and to the heartbeats of all streams, which tell of lost tails."""
         if self._sub is not None:
             self._poller.unregister(self._sub)
-            self._sub.close(linger=0)
+            self._close_sub(self._sub)
         self._sub = connected(self._context, zmq.SUB, self._at.connect, self._mark)
+        if self._admission.expects:
+            self._handshakes, self._connections = Handshakes(self._sub), 0
+            self._admission.connected()
         for prefix in (*(self._at.topics or ("block/", "reading/", "note/")), "heartbeat/"):
             self._sub.subscribe(prefix)
         self._poller.register(self._sub, zmq.POLLIN)
+
+    def _close_sub(self, sub: "zmq.Socket[bytes]") -> None:
+        if self._handshakes is not None:
+            self._handshakes.close()
+            self._handshakes = None
+        sub.close(linger=0)
 
     def _send(self, message: Message) -> None:
         if self._catchup is not None:

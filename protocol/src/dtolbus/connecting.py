@@ -40,3 +40,24 @@ def connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, ma
         socket.close()
         raise UsageError(f"{url!r} is not an address like tcp://daq-pc:5601 ({error})") from error
     return socket
+
+
+class Handshakes:
+    """Counts how often a socket has connected."""
+
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self._socket = socket
+        self._monitor = socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
+        self._count = 0
+
+    def count(self) -> int:
+        """Return how often until now: what was received before this was asked came over no later connection."""
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            self._count += 1
+        return self._count
+
+    def close(self) -> None:
+        """Count no longer; to be called before the socket is closed."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)

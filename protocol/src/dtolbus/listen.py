@@ -4,13 +4,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dtolbus.errors import CannotStartError
+import zmq
+
+from dtolbus.connecting import connected
+from dtolbus.errors import CannotStartError, WireError
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqBlock, DaqEvent, RunInfo, ns_from_utc
 from dtolbus.sequencer import Ended, Item, Missing, size_of
 from dtolbus.subscriber import Subscriber
 from dtolbus.topics import stream_name
+from dtolbus.wire import Hello, Welcome, decode, encode
 
+_ANSWER_MS = 500
 _SILENT_S = 5.0
 """Even where nothing is recorded, a run that goes on is told of more often."""
 
@@ -69,11 +74,30 @@ class _Stream:
 
 
 def nothing_heard(connect: str, after_s: float) -> CannotStartError:
-    """Return what to say where nothing at all came from a gateway."""
+    """Return what to say where nothing at all came from a gateway; asks whether it is its other port."""
+    if _answers(connect):
+        return CannotStartError(
+            f"nothing heard from {connect}: that is a gateway's catch-up port; name its port of live records instead "
+            f"(5601 by default), and this one with --catchup"
+        )
     return CannotStartError(
         f"nothing heard from {connect} in {after_s:.0f} s: is a gateway running there, is the port right (5601 by "
         f"default), does a firewall block it?"
     )
+
+
+def _answers(url: str) -> bool:
+    """Return whether a gateway answers a Hello there."""
+    context = zmq.Context()
+    dealer = connected(context, zmq.DEALER, url)
+    try:
+        dealer.send_multipart(encode(Hello(worker="")), zmq.NOBLOCK)
+        return bool(dealer.poll(_ANSWER_MS)) and isinstance(decode(dealer.recv_multipart()), Welcome)
+    except (zmq.Again, WireError):
+        return False
+    finally:
+        dealer.close(linger=0)
+        context.term()
 
 
 class _Silence:

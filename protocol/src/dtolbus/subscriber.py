@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 from dtolbus.client import Client, Endpoints
+from dtolbus.errors import UsageError
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record
 from dtolbus.sequencer import Arrived, Item, Missing
+from dtolbus.topics import prefix
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ class Subscriber:
         topics: prefixes to take, such as `block/sim0/` or `reading/`; none: everything.
         catchup: where the producer answers, `tcp://daq-pc:5602`.
         events: also give DaqEvent records (overruns, a lost device), which are only logged otherwise.
+
+    Raises UsageError for a topic that can match nothing.
     """
 
     def __init__(
@@ -37,7 +41,10 @@ class Subscriber:
         catchup: str | None = None,
         events: bool = False,
     ) -> None:
-        self._at = Endpoints(connect, catchup, tuple(topics))
+        try:
+            self._at = Endpoints(connect, catchup, tuple(map(prefix, topics)))
+        except ValueError as error:
+            raise UsageError(f"topics: {error}") from error
         self._events = events
         self._client: Client | None = None
         self._ready: deque[Record] = deque()

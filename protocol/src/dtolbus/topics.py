@@ -11,7 +11,7 @@ _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com
 _LONGEST_NAME = 220
 """Bytes of a quoted name: a file name has up to 255, and something is put before and behind it."""
 
-__all__ = ["TopicKind", "name_fault", "quote", "shortened", "stream_name", "topic", "unquote"]
+__all__ = ["TopicKind", "name_fault", "prefix", "quote", "shortened", "stream_name", "topic", "unquote"]
 
 
 def quote(name: str) -> str:
@@ -50,6 +50,14 @@ def shortened(name: str) -> str:
 def stream_name(device: str, task: str) -> str:
     """Return the stream's name `<device>/<task>`, both quoted."""
     return f"{quote(device)}/{quote(task)}"
+
+
+def prefix(text: str) -> str:
+    """Return a topic's prefix as on the wire, names quoted. Raises ValueError where it can match no record."""
+    kind, *names = text.split("/")
+    if kind not in ("block", "reading", "note") or len(names) > 3:
+        raise ValueError(f"{text!r} is not like block/, reading/, block/DEVICE/ or block/DEVICE/TASK/")
+    return "/".join([kind, *(quote(unquote(name)) if name else "" for name in names)])
 
 
 def topic(kind: TopicKind, device: str, task: str) -> bytes:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dtolbus.blockheader import ARRAY_16, BlockFields, PackedRun, RunHeaders, pack_block
 from dtolbus.errors import WireError
+from dtolbus.identity import ANY, Identity
 from dtolbus.packing import pack_reading, unpack_reading
 from dtolbus.records import (
     DaqBlock,
@@ -81,6 +82,10 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     positions: tuple[RunPosition, ...] = ()
     more: bool = False
     """Whether further positions follow in another Hello; only the last one is answered."""
+    expects: Identity = ANY
+    """Whom it is meant for: another gateway refuses it, and registers nobody."""
+    number: int = 0
+    """Comes back in the Welcome."""
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True):
@@ -92,6 +97,10 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     heartbeat_s: float
     more: bool = False
     """Whether further runs follow in another Welcome."""
+    serves: Identity = ANY
+    """What this gateway serves."""
+    number: int = 0
+    """The Hello's that it answers."""
 
 
 class Fetch(msgspec.Struct, frozen=True, array_like=True):
@@ -149,6 +158,8 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     """Whether the request could not be read, so that nobody knows which it was."""
     is_unregistered: bool = False
     """Whether the gateway knows no such sink (any more): it must say Hello."""
+    is_foreign: bool = False
+    """Whether the Hello was meant for another gateway; `why` then says what this one serves."""
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True):

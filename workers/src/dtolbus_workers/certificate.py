@@ -52,6 +52,10 @@ class Line:
     gaps: list[GapLine] = field(default_factory=list)
     missing: int = 0
     """Records that the sink neither has nor explains."""
+    gone: int = 0
+    """Of these, the ones that the journal does not have any more either."""
+    has_no_room: bool = False
+    """Whether the sink's disk is full."""
     duplicates: int = 0
     different: int = 0
     """Records whose stored values are not the journal's."""
@@ -139,6 +143,8 @@ class _Comparison:
         self._blocks, self._readings = _ByIndex(blocks), _ByIndex(readings)
         self._events, self._aside = _at_index(stored.events), _at_index(stored.put_aside)
         self._journal_gaps: list[Gap] = []
+        self._gone = 0
+        """Records that neither the journal nor the sink has, and the sink does not tell."""
 
     def go(self, journal: Iterator[Record | Gap]) -> None:
         """Compare all, and fill in the line."""
@@ -164,6 +170,7 @@ class _Comparison:
         if line.state == "running":
             line.behind = max(0, line.expected - stored.position.next)
         line.missing = max(0, line.expected - line.behind - line.stored - self._explained())
+        line.gone = min(line.missing, self._gone)
         self._check_position()
         for text in (*stored.remarks, *(() if line.state == "running" else stored.surplus)):
             line.remark(text)
@@ -175,6 +182,8 @@ class _Comparison:
         for index in within:
             others[index] += len(self._events.pop(index, ())) + len(self._aside.pop(index, ()))
         count = _count_lost(self._line, gap, _Lost(self._blocks, self._readings, others))
+        told = sum(_overlap(gap, known) for known in self._line.gaps)
+        self._gone += max(0, min(gap.to_index, self._line.expected) - gap.from_index - count - told)
         if gap.cause.startswith(DELETED):
             self._line.not_compared += count
         else:

@@ -35,8 +35,12 @@ def as_text(certificate: Certificate) -> list[str]:
         where = f"{line.sink} {line.stream} {line.run_id}"
         lines += [f"  {where}: gap {in_words(gap.from_index, gap.to_index)}: {gap.cause}" for gap in line.gaps]
         lines += [f"  {where}: {remark}" for remark in line.remarks]
-        if line.missing:
-            lines.append(f"  {where}: {line.missing} records missing; `dtolbus up --catch-up` fills them in")
+        if line.missing > line.gone:
+            room = "make room first, then " if line.has_no_room else ""
+            count = line.missing - line.gone
+            lines.append(f"  {where}: {count} records missing; {room}`dtolbus up --catch-up` fills them in")
+        if line.gone:
+            lines.append(f"  {where}: {line.gone} records missing for good: the journal does not have them any more")
         if line.behind:
             lines.append(f"  {where}: {line.behind} records behind; the run is still recorded")
         if line.put_aside:
@@ -45,6 +49,11 @@ def as_text(certificate: Certificate) -> list[str]:
     if not certificate.lines and not certificate.failures:
         lines.append("nothing to compare: no run here" if not certificate.runs else "nothing to compare: no sink here")
     return [*lines, _verdict(certificate)]
+
+
+def verifying(what: str, percent: int) -> str:
+    """Return the line that tells how far it is; `dtolbus up` knows it by its beginning and its end."""
+    return f"verifying {what}: {percent} %"
 
 
 def _verdict(certificate: Certificate) -> str:

@@ -1,6 +1,7 @@
 """The workers' command lines, and `dtolbus verify`."""
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import Callable
@@ -13,9 +14,11 @@ import click
 from dtolbus.cli import Command, command, option, stop_event, topic_option
 from dtolbus.client import Endpoints
 from dtolbus.errors import UsageError
+from dtolbus.identity import Identity
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
 from dtolbus.topics import name_fault
+from dtolbus.waiting import Waiting
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.registry import destination_class
 from dtolbus_workers.worker import WorkerConfig, run_worker
@@ -47,6 +50,8 @@ def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
                 "--since", callback=_instant, help="Leave out runs that began earlier: an instant, or an age like 7d."
             ),
             option("--until-end", is_flag=True, help="End once every run is over and stored."),
+            option("--journal", default="", metavar="ID", help="End with 3 where the gateway serves another journal."),
+            option("--stack", default="", hidden=True, help="The same, of one start of `dtolbus up`."),
             option("--max-age", "age_s", type=click.FloatRange(0.01), help="Seconds after which a batch is committed."),
         ]
     ):
@@ -66,6 +71,8 @@ def _work(
     since: int | None,
     until_end: bool,
     age_s: float | None,
+    journal: str,
+    stack: str,
     options: dict[str, str] | None = None,
     usual_age_s: float = 1.0,
 ) -> None:
@@ -84,6 +91,7 @@ def _work(
         since_utc_ns=since,
         until_end=until_end,
         policy=BatchPolicy(age_s=age_s or usual_age_s),
+        expects=Identity(journal, stack),
     )
     asyncio.run(run_worker(destination, config, stop_event()))
 
@@ -218,13 +226,20 @@ jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each ru
 @option("--blocks", help="With --at: what the sinks store of a block; CSV and JSONL take none unless told.")
 @option("--schema", default="public", help="With --at postgres=…: schema of the tables.")
 @option("--topic", "topics", multiple=True, envvar="DTOLBUS_TOPIC", help="With --at: prefix that the sinks take.")
+@option("--progress-every", "every_s", type=click.FloatRange(0.0), default=10.0, hidden=True, help="Seconds.")
 def verify(
-    data: Path, run_ids: tuple[str, ...], sinks: tuple[str, ...], machine: bool, catchup: str | None, **at: Any
+    data: Path,
+    run_ids: tuple[str, ...],
+    sinks: tuple[str, ...],
+    machine: bool,
+    catchup: str | None,
+    every_s: float,
+    **at: Any,
 ) -> int:
     """Compare every sink of a data folder with the journal: the completeness certificate.
 
     Exit 0 when nothing is missing, doubled or different, else 1. With --catchup the journal is that of a gateway, and
-    the sinks are those named by --at.
+    the sinks are those named by --at. What takes long tells on stderr how far it is.
     """
     from dtolbus_workers import certificate_text  # noqa: PLC0415  # only this command needs it
     from dtolbus_workers import verify as verification  # noqa: PLC0415  # as above
@@ -237,10 +252,15 @@ def verify(
         )
     if catchup and sinks:
         raise UsageError("--sink names sinks of a data folder; with --catchup --at names them")
-    if catchup:
-        certificate = verify_remote(catchup, sinks_at(places, **at), run_ids)
-    else:
-        certificate = verification.verify(data, run_ids, sinks)
+    with contextlib.closing(Waiting(sys.stderr, every_s)) as waiting:
+
+        def tell(what: str, percent: int) -> None:
+            waiting.show(lambda: certificate_text.verifying(what, percent))
+
+        if catchup:
+            certificate = verify_remote(catchup, sinks_at(places, **at), run_ids, tell)
+        else:
+            certificate = verification.verify(data, run_ids, sinks, tell)
     if machine:
         click.echo(certificate_text.as_json(certificate))
     else:

@@ -1,7 +1,8 @@
 """`dtolbus verify`: every registered sink against the journal, run by run."""
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from dtolbus_workers.destination import Stored
 from dtolbus_workers.registry import destination_class
 
 log = logging.getLogger(__name__)
+
+_LEAST_ROOM_BYTES = 16 << 20
 
 
 class JournalRun(Protocol):
@@ -38,10 +41,37 @@ class JournalRun(Protocol):
         """Return what was deleted."""
 
 
-def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str] = ()) -> Certificate:
+Tell = Callable[[str, int], None]
+"""Is told what is read now (`the journal`, or a sink's name), and about how many percent of all are done."""
+
+
+class _Tally:
+    """Counts the records that were read, of all that are to be."""
+
+    def __init__(self, tell: Tell, total: int) -> None:
+        self._tell = tell
+        self._total = total
+        self._done = 0
+
+    def each(self, what: str, records: Iterator[Record | Gap]) -> Iterator[Record | Gap]:
+        """Pass the records on, and tell how far it is."""
+        for record in records:
+            self._done += record.to_index - record.from_index if isinstance(record, Gap) else 1
+            self._tell(what, min(100, 100 * self._done // max(1, self._total)))
+            yield record
+
+
+def unheard(what: str, percent: int) -> None:
+    """Tell nobody."""
+
+
+def verify(
+    data: Path, run_ids: Collection[str] = (), sink_names: Collection[str] = (), tell: Tell = unheard
+) -> Certificate:
     """Compare every registered sink of a data folder with its journal; all sinks and runs, or those named.
 
-    What cannot be read is a failure in the certificate, and the rest is compared all the same.
+    `tell` is called with each record. What cannot be read is a failure in the certificate, and the rest is compared all
+    the same.
     Raises UsageError where there is no journal, no such run, or no such sink.
     """
     if not (data / "journal").is_dir():
@@ -62,14 +92,23 @@ def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str
             told.append(f"{sink.name}: has run {run_id}, which the journal does not have")
         if sink.place.startswith("/") and not Path(sink.place).is_relative_to(data.absolute()):
             certificate.remarks.append(f"{sink.name} lies outside this folder: {sink.place}")
-    for run_id, folder in folders.items():
-        if not run_ids or run_id in run_ids:
-            with folder:
-                try:
-                    _check_run(certificate, folder, sinks)
-                except OSError as error:
-                    certificate.fail(f"run {run_id} cannot be read: {error}")
+    chosen = {run_id: folder for run_id, folder in folders.items() if not run_ids or run_id in run_ids}
+    tally = _Tally(tell, sum(_passes(folder, sinks) for folder in chosen.values()))
+    for run_id, folder in chosen.items():
+        with folder:
+            try:
+                _check_run(certificate, folder, sinks, tally)
+            except OSError as error:
+                certificate.fail(f"run {run_id} cannot be read: {error}")
     return certificate
+
+
+def _passes(run: JournalRun, sinks: Iterable[Registration]) -> int:
+    """Return how many records are read of a run: once by itself, and once for each sink that takes it."""
+    try:
+        return run.status().head * (1 + sum(sink.takes(run.info) for sink in sinks))
+    except (DtolbusError, OSError):  # told when it is checked
+        return 0
 
 
 def _moved(sink: Registration, data: Path, certificate: Certificate) -> Registration:
@@ -81,11 +120,12 @@ def _moved(sink: Registration, data: Path, certificate: Certificate) -> Registra
     return msgspec.structs.replace(sink, place=str(here))
 
 
-def certified(runs: Iterable[JournalRun], sinks: Iterable[Registration]) -> Certificate:
-    """Compare the sinks with runs of a journal, wherever it is."""
+def certified(runs: Collection[JournalRun], sinks: Iterable[Registration], tell: Tell = unheard) -> Certificate:
+    """Compare the sinks with runs of a journal, wherever it is; `tell` as in `verify`."""
     certificate = Certificate()
+    tally = _Tally(tell, sum(_passes(run, sinks) for run in runs))
     for run in runs:
-        _check_run(certificate, run, sinks)
+        _check_run(certificate, run, sinks, tally)
     return certificate
 
 
@@ -115,14 +155,14 @@ def _registrations(data: Path, names: Collection[str], certificate: Certificate)
             yield sink
 
 
-def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Registration]) -> None:
+def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Registration], tally: _Tally) -> None:
     status = folder.status()
     run = status.info
     certificate.runs += 1
     stream = stream_name(run.device, run.task)
     manifest = folder.manifest()
     lost = 0
-    for found in folder.records(0, status.head):
+    for found in tally.each("the journal", folder.records(0, status.head)):
         lost += _lost_samples(found, manifest)
         if isinstance(found, Gap) and not found.cause.startswith(DELETED):
             records = in_words(found.from_index, found.to_index)
@@ -134,9 +174,9 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
         certificate.losses.append(f"{stream} {run.run_id}: interrupted after {status.head} records")
     for sink in sinks:
         if sink.takes(run):
-            line = Line(sink.name, stream, run.run_id, status.state, status.head)
+            line = Line(sink.name, stream, run.run_id, status.state, status.head, has_no_room=_is_full(sink))
             try:
-                _compare(line, folder, sink)
+                _compare(line, folder, sink, tally)
             except Exception as error:  # whatever is wrong with one sink's data, the others are compared
                 log.debug("sink cannot be read", exc_info=True)
                 certificate.fail(f"{sink.name}: {_reason(error)}")
@@ -152,7 +192,7 @@ def _lost_samples(found: Record | Gap, manifest: Manifest) -> int:
     return found.lost_samples if isinstance(found, DaqEvent) else 0
 
 
-def _compare(line: Line, folder: JournalRun, sink: Registration) -> None:
+def _compare(line: Line, folder: JournalRun, sink: Registration, tally: _Tally) -> None:
     stored = _stored(sink, folder.info)
     if line.state == "running":  # the sink may have got on since: what it has now, the journal has too
         line.expected = folder.status().head
@@ -161,11 +201,24 @@ def _compare(line: Line, folder: JournalRun, sink: Registration) -> None:
             line.behind = line.expected
         else:
             line.missing = line.expected
+            line.gone = min(line.expected, folder.status().first)
         return
     if sink.destination_id and stored.destination_id != sink.destination_id:
         line.remark(f"{sink.place} is another destination than the one that registered")
-    records, mode = folder.records(0, line.expected), sink.options.get("blocks")
+    records, mode = tally.each(sink.name, folder.records(0, line.expected)), sink.options.get("blocks")
     compare(line, records, stored, sink.sink, blocks_mode=mode, run=folder.info)
+
+
+def _is_full(sink: Registration) -> bool:
+    """Return whether the sink's files lie on a disk of this machine without room for more."""
+    place = Path(sink.place)
+    if not place.is_absolute():
+        return False
+    try:
+        there = next(path for path in (place, *place.parents) if path.exists())
+        return shutil.disk_usage(there).free < _LEAST_ROOM_BYTES
+    except OSError:
+        return False
 
 
 def _reason(error: Exception) -> str:

@@ -10,13 +10,15 @@ from dtolbus.registrations import Registration
 from dtolbus.remote import RemoteJournal
 from dtolbus_workers.certificate import Certificate
 from dtolbus_workers.registry import SINKS
-from dtolbus_workers.verify import certified
+from dtolbus_workers.verify import Tell, certified, unheard
 
 _READINGS_ONLY = ("csv", "jsonl")
 
 
-def verify_remote(url: str, sinks: Collection[Registration], run_ids: Collection[str] = ()) -> Certificate:
-    """Compare the sinks with every run that the gateway at `url` serves, or with those named.
+def verify_remote(
+    url: str, sinks: Collection[Registration], run_ids: Collection[str] = (), tell: Tell = unheard
+) -> Certificate:
+    """Compare the sinks with every run that the gateway at `url` serves, or with those named; `tell` as in `verify`.
 
     Raises CannotStartError where no gateway answers, UsageError where it has no such run.
     """
@@ -25,7 +27,7 @@ def verify_remote(url: str, sinks: Collection[Registration], run_ids: Collection
         unknown = set(run_ids) - {run.info.run_id for run in runs}
         if unknown:
             raise UsageError(f"there is no run {min(unknown)} at {url}")
-        return certified(sorted(runs, key=lambda run: (run.info.device, run.info.task, run.info.run_id)), sinks)
+        return certified(sorted(runs, key=lambda run: (run.info.device, run.info.task, run.info.run_id)), sinks, tell)
 
 
 def sinks_at(

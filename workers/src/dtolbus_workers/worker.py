@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from dtolbus.client import Client, Endpoints
 from dtolbus.errors import DtolbusError, DtolSinkWriteError
+from dtolbus.identity import ANY, Identity
 from dtolbus.records import RunInfo
 from dtolbus.wire import Ack, Hello, RunPosition
 from dtolbus_workers.batch import Batcher, BatchPolicy, Due
@@ -36,13 +37,15 @@ class WorkerConfig:
     until_end: bool = False
     """Whether to end once every run is over and stored."""
     policy: BatchPolicy = field(default_factory=BatchPolicy)
+    expects: Identity = ANY
+    """Whose gateway it must be; of any other nothing is stored."""
 
 
 async def run_worker(destination: Destination, config: WorkerConfig, stop: threading.Event) -> None:
     """Store everything that the journal holds and will hold, until `stop` is set or, if asked, all is stored.
 
-    Raises CannotStartError where the destination cannot be opened, and DtolbusError at the end where runs went from the
-    journal before they were stored; failures of the outside are tried again for ever.
+    Raises CannotStartError where the destination cannot be opened or the gateway is another, and DtolbusError at the
+    end where runs went from the journal before they were stored; failures of the outside are tried again for ever.
     """
     positions = await destination.open()
     try:
@@ -71,6 +74,7 @@ class _Worker:
             topics=config.at.topics,
             options=config.options,
             positions=tuple(RunPosition("", "", run_id, start) for run_id, start in starts.items()),
+            expects=config.expects,
         )
         self._client = Client(config.at, hello, starts, wanted=self._wants)
         self._inbox = Inbox(self._client)

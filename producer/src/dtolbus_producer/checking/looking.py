@@ -24,6 +24,7 @@ from dtolbus_producer.checking.warnings import warnings_of
 from dtolbus_producer.config import Config
 from dtolbus_producer.disks import disk_number, existing, folder_problem, room
 from dtolbus_producer.locking import is_locked
+from dtolbus_producer.outside import registered_outside
 from dtolbus_producer.packages import missing_package
 from dtolbus_producer.plan import place_of
 from dtolbus_producer.ports import port_problem
@@ -65,7 +66,10 @@ def look(config: Config) -> Report:
         ports=_ports(config, problems),
         run=config.run,
         problems=tuple(problems),
-        warnings=tuple(warnings_of(devices)),
+        warnings=(
+            *warnings_of(devices),
+            *(f"the sink {name!r} is {what}" for name, what in registered_outside(config, data)),
+        ),
     )
 
 

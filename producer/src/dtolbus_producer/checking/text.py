@@ -22,6 +22,7 @@ def as_text(report: Report) -> list[str]:
     lines += [f"  {_disk(disk)}" for disk in report.disks]
     lines += _limit(report)
     lines += ["bus", *(f"  {line}" for line in _bus(report))]
+    lines += [f"warning: {warning}" for warning in report.warnings]
     run = ", ".join(f"{key} = {value!r}" for key, value in report.run.items())
     lines += [f"note: {warning}" for warning in report.warnings]
     lines.append(f"run metadata: {run or 'none ([run] in the config, or --meta key=value)'}")

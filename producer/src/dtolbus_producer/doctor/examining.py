@@ -20,8 +20,11 @@ from dtolbus_producer.doctor.memory import examine_memory
 from dtolbus_producer.doctor.ports import KEYS, examine_port
 from dtolbus_producer.doctor.power import examine_power
 from dtolbus_producer.doctor.software import boards, examine_software
+from dtolbus_producer.outside import registered_outside
 from dtolbus_producer.postgres_embedded import EMBEDDED
 from dtolbus_producer.sockets import loopback_address
+
+_ELSEWHERE = "see `dtolbus sinks`; if that place is another folder's, `dtolbus sinks forget` frees the name here"
 
 
 def examine(config: Config) -> list[Finding]:
@@ -42,6 +45,7 @@ def examine(config: Config) -> list[Finding]:
         KEYS,
         *(examine_database(dsn) for dsn in _databases(config)),
         *examine_recordings(data, is_running),
+        *(Finding(f"sink {name}", "warning", what, _ELSEWHERE) for name, what in registered_outside(config, data)),
     ]
 
 
