@@ -28,7 +28,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 
 def curve_cases(setting: Setting) -> Iterator[Case]:
     """The same with CURVE, against without."""
-    for samples, size, *_ in SIZES:
+    for samples, size, *_ in SIZES[: 1 if setting.quick else None]:
         run, made = _blocks(setting, samples)
         with line("curve", run, made) as curve, line("ours", run, made) as plain:
             yield Case(
@@ -44,7 +44,7 @@ def curve_cases(setting: Setting) -> Iterator[Case]:
 
 def fanout_cases(setting: Setting) -> Iterator[Case]:
     """Four subscribers, their rates added up, against one."""
-    for samples, size, *_ in SIZES:
+    for samples, size, *_ in SIZES[: 1 if setting.quick else None]:
         run, made = _blocks(setting, samples)
         with line("ours", run, made, receivers=4) as four, line("ours", run, made) as one:
             yield Case("wire-fanout", f"{size} to 4 subscribers, against 1", "MB/s", four, one, at_least(1.0))
