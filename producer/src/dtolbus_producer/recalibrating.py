@@ -6,6 +6,7 @@ from typing import Any
 
 from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.records import DaqEvent, RunInfo
+from dtolbus.remarks import Remark, remark_of, summed
 from dtolbus.runs import LOCK_FILE, RunFolder
 from dtolbus.topics import quote, stream_name
 from dtolbus_producer.config import Config
@@ -15,6 +16,7 @@ from dtolbus_producer.locking import is_locked
 from dtolbus_producer.recalibration import GAP, Linear, changes, checked, configured, header, holds_codes, linearly
 from dtolbus_producer.recalibration import recalibrated as records_of
 from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.remarking import RemarksFile
 from dtolbus_producer.runid import new_run_id
 from dtolbus_producer.tasks import ChannelConfig
 
@@ -95,16 +97,20 @@ def _write(journal: Path, folder: RunFolder, new: RunInfo) -> list[str]:
     if file.state == "running":
         raise DtolbusError(f"run {folder.info.run_id} was left open and cannot be ended: the log says why")
     writer, gaps = RunWriter(journal, new), []
+    remarks: tuple[Remark, ...] = ()
     try:
         for record in records_of(folder.records(0, folder.head()), folder.info, new):
             writer.append(record)
             if isinstance(record, DaqEvent) and record.kind == GAP:
                 gaps.append(f"  {record.message}")
+            elif isinstance(record, DaqEvent) and (remark := remark_of(record)) is not None:
+                remarks = summed((*remarks, remark))
     except BaseException as error:
         writer.close("interrupted")
         if isinstance(error, OSError):
             raise DtolbusError(f"run {folder.info.run_id} cannot be read: {error}") from error
         raise
+    RemarksFile(writer.path).keep(remarks, now=True)
     writer.close(file.state, file.clock)
     return gaps
 

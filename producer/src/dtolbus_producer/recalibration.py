@@ -10,10 +10,12 @@ from dtolbus.channels import Channel, status_of_codes
 from dtolbus.errors import UsageError
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo, block_of_run
+from dtolbus.remarks import is_remark
 from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards.calibration import linear, measuring
 from dtolbus_producer.conversions import CELSIUS, conversion_key
 from dtolbus_producer.sensing import merged, told_by_board
+from dtolbus_producer.signals import Signals
 from dtolbus_producer.tasks import ChannelConfig
 
 _CALIBRATION = ("unit", "scale", "offset", "sensor", "conversion")
@@ -107,8 +109,10 @@ def header(old: RunInfo, run_id: str, channels: tuple[Channel, ...]) -> RunInfo:
 def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) -> Iterator[DaqBlock | DaqEvent]:
     """Yield the old run's records as the new one's: same codes, sample indexes, times and events.
 
-    What is missing there is an event of the kind `gap`, so that the records behind it have other numbers.
+    What is missing there is an event of the kind `gap`, and what there is to say of the signals is found again, so that
+    records have other numbers.
     """
+    signals = Signals(new)
     index, end, t_mono_ns, t_utc_ns = 0, 0, old.started_mono_ns, old.started_utc_ns
     gaps: list[Gap] = []
     for record in records:
@@ -121,10 +125,18 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
             yield _gap_event(new, old.run_id, index, gaps, (end, first), (t_mono_ns, t_utc_ns))
             index, gaps = index + 1, []
         if isinstance(record, DaqEvent):
+            if is_remark(record):
+                continue
+            signals.look(record, index)
             yield msgspec.structs.replace(record, run_id=new.run_id, record_index=index)
             end = max(end, record.sample_index + record.lost_samples)
         else:
-            yield _block(record, old, new, index)
+            block = _block(record, old, new, index)
+            if told := signals.look(block, index):
+                yield from told
+                index += len(told)
+                block = _block(record, old, new, index)
+            yield block
             end = record.end_sample_index
             length_ns = round(record.samples_per_channel * record.period_ns)
             t_mono_ns, t_utc_ns = record.t_mono_ns + length_ns, record.t_utc_ns + length_ns
@@ -132,6 +144,8 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
     if gaps:
         behind = gaps[-1].end_sample
         yield _gap_event(new, old.run_id, index, gaps, (end, end if behind is None else behind), (t_mono_ns, t_utc_ns))
+        index += 1
+    yield from signals.rest(index)
 
 
 def _block(block: DaqBlock, old: RunInfo, new: RunInfo, index: int) -> DaqBlock:

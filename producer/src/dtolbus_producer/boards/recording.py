@@ -14,6 +14,7 @@ from dtolbus.dtraw import Chunk, ChunkFile, Damage
 from dtolbus.errors import RawFormatError
 from dtolbus.framing import ChunkHeader
 from dtolbus.records import Channel, DaqBlock, DaqEvent, DaqReading, Record
+from dtolbus.remarks import is_remark
 from dtolbus_producer.boards import Fault
 from dtolbus_producer.tasks import WrongKeyError
 
@@ -208,6 +209,8 @@ def _pieces_of(record: DaqBlock | DaqEvent, end: int) -> Iterator[Piece]:
         missing = first - end
         yield Fault("overrun", f"{missing} samples of each channel are not in the recording", missing)
     if isinstance(record, DaqEvent):
+        if is_remark(record):  # of signals, which whoever plays them looks at
+            return
         is_loss = record.lost_samples > 0
         kind = "overrun" if is_loss else "sdk_error"
         yield Fault(kind, f"dtolbus.{record.kind}: {record.message}", record.lost_samples)
