@@ -10,6 +10,7 @@ from dtolbus.errors import BoardError, CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
 from dtolbus_producer.boards import Board, TaskPlan, board_class
 from dtolbus_producer.checking.forecast import hours_left, journal_bytes_s, sink_bytes_s
+from dtolbus_producer.checking.junctions import junction_warnings
 from dtolbus_producer.checking.report import (
     DeviceReport,
     DiskReport,
@@ -63,6 +64,7 @@ def look(config: Config) -> Report:
         ports=_ports(config, problems),
         run=config.run,
         problems=tuple(problems),
+        warnings=(*junction_warnings(devices),),
     )
 
 

@@ -80,3 +80,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     run: dict[str, Any]
     problems: tuple[str, ...]
     """What keeps it from starting."""
+    warnings: tuple[str, ...] = ()
+    """What keeps it from nothing, and may not be meant."""

@@ -23,6 +23,7 @@ def as_text(report: Report) -> list[str]:
     lines += _limit(report)
     lines += ["bus", *(f"  {line}" for line in _bus(report))]
     run = ", ".join(f"{key} = {value!r}" for key, value in report.run.items())
+    lines += [f"note: {warning}" for warning in report.warnings]
     lines.append(f"run metadata: {run or 'none ([run] in the config, or --meta key=value)'}")
     return lines
 
@@ -65,11 +66,11 @@ def _channel(channel: Channel) -> tuple[str, ...]:
         "" if channel.range is None else f"{channel.gain:g}",
         unit if limits is None else f"{limits[0]:.6g} to {limits[1]:.6g} {unit}".rstrip(),
         channel.sensor or "",
-        _conversion(channel.conversion),
+        show_conversion(channel.conversion),
     )
 
 
-def _conversion(conversion: Conversion | None) -> str:
+def show_conversion(conversion: Conversion | None) -> str:
     """Return what becomes of a channel's volts."""
     match conversion:
         case Thermocouple(kind, junction):
