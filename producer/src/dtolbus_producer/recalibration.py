@@ -19,6 +19,10 @@ from dtolbus_producer.signals import Signals
 from dtolbus_producer.tasks import ChannelConfig
 
 _CALIBRATION = ("unit", "scale", "offset", "sensor", "conversion")
+FROM = "recalibrated_from"
+"""Key of `meta`: run_id of the run that a new one comes from."""
+ORIGINAL = "original_run"
+"""Key of `meta`: run_id of the one that was recorded, however often it was corrected since."""
 GAP = "gap"
 """Kind of the event in the place of what the old run has no more."""
 
@@ -102,8 +106,24 @@ def changes(old: Iterable[Channel], new: Iterable[Channel]) -> dict[str, dict[st
 
 def header(old: RunInfo, run_id: str, channels: tuple[Channel, ...]) -> RunInfo:
     """Return the header of the new run: the old one's, with where it is from and what changed in `meta`."""
-    meta: Mapping[str, Any] = {"recalibrated_from": old.run_id, "recalibrated": changes(old.channels, channels)}
+    meta: Mapping[str, Any] = {
+        FROM: old.run_id,
+        ORIGINAL: original_run(old),
+        "recalibrated": changes(old.channels, channels),
+    }
     return msgspec.structs.replace(old, run_id=run_id, channels=channels, meta={**old.meta, **meta})
+
+
+def corrected_run(run: RunInfo) -> str | None:
+    """Return the run_id of the run that this one is, with another calibration; None of one that was recorded."""
+    found = run.meta.get(FROM)
+    return found if isinstance(found, str) else None
+
+
+def original_run(run: RunInfo) -> str:
+    """Return the run_id of the run whose codes this one has: the same of all corrections of one recording."""
+    found = run.meta.get(ORIGINAL, corrected_run(run))
+    return found if isinstance(found, str) else run.run_id
 
 
 def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) -> Iterator[DaqBlock | DaqEvent]:

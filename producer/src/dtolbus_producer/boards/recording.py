@@ -22,6 +22,8 @@ Piece = NDArray[Any] | Fault
 """Some samples, shape (channels, samples), or what happened between them."""
 
 _NPZ_KEYS = ("channels", "codes", "full_scale", "rate_hz", "unit")
+_OF_ITS_RUN = ("recalibrated_from", "original_run", "recalibrated")
+"""What a correction says of its run; what is played is a run of its own."""
 _CODES = ("int16", "uint16", "int32")
 
 
@@ -125,7 +127,7 @@ def _open_raw(path: Path) -> Recording:
     plain = tuple(Channel(name, unit=units[name], physical=place) for place, name in enumerate(header.channels))
     channels = header.calibration or plain
     _checked_names([channel.name for channel in channels], max(1, len(header.channels)))
-    meta = dict(header.raw.get("meta") or {})
+    meta = {key: value for key, value in (header.raw.get("meta") or {}).items() if key not in _OF_ITS_RUN}
     if header.run is not None:
         meta["recorded_run"] = header.run.run_id
     return Recording(path, channels, rate_hz, str(header.dtype), {**meta, "recording": path.name})
