@@ -12,7 +12,7 @@ from tests.protocol.specimens import block, block_run, reading, reading_run
 from dtolbus import files
 from dtolbus.channels import Channel
 from dtolbus.records import DaqEvent, SensorStatus
-from dtolbus.remarks import KINDS, WORDS, Remark, Tally, message_of, remark_of, share
+from dtolbus.remarks import KINDS, WORDS, Remark, Tally, line_of, message_of, percent, remark_of
 from dtolbus_producer.boards import Buffer
 from dtolbus_producer.boards.sim import SimBlocks
 from dtolbus_producer.remarking import REMARKS_FILE, read_remarks
@@ -51,14 +51,14 @@ class TestOverRange:
 
         now, rest = remarks_of(events_of(run))
         in_first = int(np.count_nonzero(clipped < 50))
-        assert now == ("over_range", 0, Remark("acc_nde_y", "over_range", in_first, int(clipped[0])))
+        assert now == ("over_range", 0, Remark("acc_nde_y", "over_range", in_first, 50, int(clipped[0])))
         later = clipped[clipped >= 50]
-        assert rest == ("over_range", 500, Remark("acc_nde_y", "over_range", int(later.size), int(later[0])))
+        assert rest == ("over_range", 500, Remark("acc_nde_y", "over_range", int(later.size), 450, int(later[0])))
         assert f"acc_nde_y: at the end of its range: {in_first} of 50 samples" in events_of(run)[0].message
         assert f"{later.size} of 450 samples" in events_of(run)[1].message
         assert not any(block.sensor_status for block in blocks_of(run)), "the value stays the value"
         (kept,) = read_remarks(run.path)
-        assert kept == Remark("acc_nde_y", "over_range", int(clipped.size), int(clipped[0]))
+        assert kept == Remark("acc_nde_y", "over_range", int(clipped.size), 500, int(clipped[0]))
 
     def test_the_simulated_board_says_nothing_of_good_signals(self, tmp_path):
         task = {**CLIPPED, "channels": [{"name": f"c{k}", "gain": (1, 10)[k % 2]} for k in range(16)], "rate_hz": 200.0}
@@ -80,7 +80,7 @@ class TestOverRange:
         steps = np.diff([event.sample_index for event in told[:-1]])
         assert (steps == 60_000).all()
         assert sum(remark_of(event).samples for event in told) == 30 * 10_000 + 30
-        assert signals.remarks == (Remark("ai1", "over_range", 300_030, 5000),)
+        assert signals.remarks == (Remark("ai1", "over_range", 300_030, 600_000, 5000),)
 
     def test_what_was_held_back_is_told_a_minute_later_though_all_is_well_by_then(self):
         info = block_run()
@@ -227,7 +227,7 @@ class TestSensors:
         (told,) = Signals(info).look(block(info, 0, samples=3, codes=np.array([[1.0, np.nan, 12.0]])), 0)[:1]
         assert (told.kind, remark_of(told).samples) == ("over_range", 1)
         _, none = Signals(info).look(block(info, 0, samples=3, codes=np.array([[1.0, np.nan, 12.0]])), 0)
-        assert (none.kind, remark_of(none)) == ("no_value", Remark("x", "no_value", 1, 1))
+        assert (none.kind, remark_of(none)) == ("no_value", Remark("x", "no_value", 1, 3, 1))
 
 
 def test_a_short_last_block_and_lost_samples_keep_their_numbers(tmp_path, monkeypatch):
@@ -248,15 +248,17 @@ def test_a_short_last_block_and_lost_samples_keep_their_numbers(tmp_path, monkey
 @pytest.mark.parametrize("channel", ["x", "a: b", "at the end of its range: 1 of 2 samples, ", "ü\n", ""])
 def test_what_is_said_is_understood_again(channel):
     for kind in WORDS:
-        remark = Remark(channel, kind, 12, 7)
+        remark = Remark(channel, kind, 12, 50, 7)
         for more in ({}, {"good_from": 3}, {"what": "polls"}):
             event = DaqEvent(
-                device="d", task="t", run_id="r", record_index=0, kind=kind, message=message_of(remark, 50, **more)
+                device="d", task="t", run_id="r", record_index=0, kind=kind, message=message_of(remark, **more)
             )
             assert remark_of(event) == remark
             tally = Tally()
             tally.take(event)
-            assert tally.lines() == [f"{channel} {WORDS[kind]}: 100 % of samples, the first is number 7"]
+            tally.take(block(block_run(), 0, samples=24))
+            (found,) = tally.remarks
+            assert line_of(found, block_run()) == f"{channel} {WORDS[kind]}: 50 % of samples, the first is number 7"
 
 
 def test_a_boards_own_fault_is_no_remark():
@@ -277,4 +279,4 @@ def test_a_boards_own_fault_is_no_remark():
     ],
 )
 def test_shares(part, whole, text):
-    assert share(part, whole) == text
+    assert percent(part, whole) == text

@@ -12,12 +12,16 @@ from pathlib import Path
 import msgspec
 
 from dtolbus import files
-from dtolbus.remarks import Remark
+from dtolbus.records import RunStatus
+from dtolbus.remarks import Remark, what_of
+from dtolbus.runs import run_path
+from dtolbus.topics import stream_name
 
 log = logging.getLogger(__name__)
 
 REMARKS_FILE = "remarks.json"
 _EVERY_S = 1.0
+_AS_BEFORE_S = 60.0
 
 
 class RemarksFile:
@@ -25,16 +29,18 @@ class RemarksFile:
 
     def __init__(self, run: Path) -> None:
         self._path = run / REMARKS_FILE
-        self._kept: tuple[Remark, ...] = ()
-        self._kept_at = -_EVERY_S
+        self._counts: list[int] = []
+        self._kept_at = -_AS_BEFORE_S
         self._is_problem_told = False
 
     def keep(self, remarks: tuple[Remark, ...], *, now: bool = False) -> None:
-        """Write the remarks where they are others than before; later, where it is too soon, unless `now`."""
-        at = time.monotonic()
-        if remarks == self._kept or not (now or at - self._kept_at >= _EVERY_S):
+        """Write the remarks, if there are any and it is time, or `now`: seldom where only good samples are new."""
+        if not remarks:
             return
-        self._kept, self._kept_at = remarks, at
+        at, counts = time.monotonic(), [remark.samples for remark in remarks]
+        if not now and at - self._kept_at < (_AS_BEFORE_S if counts == self._counts else _EVERY_S):
+            return
+        self._counts, self._kept_at = counts, at
         try:
             files.replace(self._path, msgspec.json.encode(remarks), synced=False)
         except OSError as error:  # the events tell it too
@@ -52,20 +58,28 @@ def read_remarks(run: Path) -> tuple[Remark, ...]:
 
 
 class RemarksWatch:
-    """The remarks of some runs, read again where their file changed."""
+    """What there is to say of some runs of a journal; a run's file is read again where it changed."""
 
-    def __init__(self) -> None:
-        self._stamps: dict[Path, tuple[int, int]] = {}
-        self._remarks: dict[Path, tuple[Remark, ...]] = {}
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._remarks: dict[str, tuple[Remark, ...]] = {}
 
-    def update(self, runs: Iterable[Path]) -> dict[Path, tuple[Remark, ...]]:
-        """Return the remarks of those of these run folders that have any."""
-        for run in runs:
-            try:
-                stat = (run / REMARKS_FILE).stat()
-            except OSError:
-                continue
-            stamp = (stat.st_mtime_ns, stat.st_ino)
-            if self._stamps.get(run) != stamp:
-                self._stamps[run], self._remarks[run] = stamp, read_remarks(run)
-        return self._remarks
+    def lines(self, runs: Iterable[RunStatus]) -> tuple[str, ...]:
+        """Return a line for each channel and kind of these runs."""
+        return tuple(line for status in runs for line in self._lines(status))
+
+    def _lines(self, status: RunStatus) -> list[str]:
+        info = status.info
+        self._update(info.run_id, run_path(self._journal, info.device, info.task, info.run_id))
+        stream = stream_name(info.device, info.task)
+        return [f"{stream}: {remark} of {what_of(info)}" for remark in self._remarks.get(info.run_id, ())]
+
+    def _update(self, run_id: str, run: Path) -> None:
+        try:
+            stat = (run / REMARKS_FILE).stat()
+        except OSError:
+            return
+        stamp = (stat.st_mtime_ns, stat.st_ino)
+        if self._stamps.get(run_id) != stamp:
+            self._stamps[run_id], self._remarks[run_id] = stamp, read_remarks(run)

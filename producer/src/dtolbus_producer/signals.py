@@ -9,12 +9,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from dtolbus.channels import Channel
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Record, RunInfo, ns_from_utc
-from dtolbus.remarks import GOOD_AGAIN, NO_VALUE, OVER_RANGE, STATUS_KINDS, WORDS, Remark, message_of, watched_ends
+from dtolbus.remarks import (
+    GOOD_AGAIN,
+    NO_VALUE,
+    OVER_RANGE,
+    STATUS_KINDS,
+    WORDS,
+    Remark,
+    message_of,
+    watched_ends,
+    what_of,
+)
 from dtolbus.units.conversion import OPENS
 
 AGAIN_S = 60.0
@@ -26,7 +37,7 @@ class Signals:
 
     def __init__(self, info: RunInfo) -> None:
         self._info = info
-        self._what = "samples" if info.kind == "blocks" else "polls"
+        self._what = what_of(info)
         self._ends = _ends_of(info)
         self._channels: dict[str, _Channel] = {}
         self._every = max(1, round(AGAIN_S * info.rate_hz))
@@ -62,7 +73,11 @@ class Signals:
     @property
     def remarks(self) -> tuple[Remark, ...]:
         """All that there is to say so far, told in an event or not yet."""
-        return tuple(remark for channel in self._channels.values() for remark in channel.total.values())
+        return tuple(
+            msgspec.structs.replace(remark, of=self._looked)
+            for channel in self._channels.values()
+            for remark in channel.total.values()
+        )
 
     def _events(self, every: int, index: int, sample: int, at_ns: tuple[int, int]) -> list[DaqEvent]:
         told = [one for channel in self._channels.values() for one in channel.told(self._looked, every, self._what)]
@@ -112,9 +127,9 @@ class _Channel:
     def take(self, found: _Found, looked: int) -> None:
         """Add what a record says; `looked` samples were looked at before it."""
         for kind, (samples, first) in found.kinds.items():
-            before, since = self._untold.get(kind, (Remark(self.name, kind, 0, first), looked))
+            before, since = self._untold.get(kind, (Remark(self.name, kind, 0, 0, first), looked))
             self._untold[kind] = (_more(before, samples), since)
-            self.total[kind] = _more(self.total.get(kind, Remark(self.name, kind, 0, first)), samples)
+            self.total[kind] = _more(self.total.get(kind, Remark(self.name, kind, 0, 0, first)), samples)
         self._is_good = found.is_good
         if found.good_from is not None:
             self._good_from = found.good_from
@@ -130,14 +145,15 @@ class _Channel:
             is_over = kind != OVER_RANGE and self._is_good
             self._is_told_bad = self._is_told_bad or not (kind == OVER_RANGE or is_over)
             good_from = self._good_from if is_over else None
-            yield kind, message_of(remark, looked - since, what=what, good_from=good_from)
+            remark = msgspec.structs.replace(remark, of=looked - since)
+            yield kind, message_of(remark, what=what, good_from=good_from)
         if self._is_told_bad and self._is_good:
             self._is_told_bad = False
             yield GOOD_AGAIN, f"{self.name}: good again from number {self._good_from} on"
 
 
 def _more(remark: Remark, samples: int) -> Remark:
-    return Remark(remark.channel, remark.kind, remark.samples + samples, remark.first)
+    return msgspec.structs.replace(remark, samples=remark.samples + samples)
 
 
 class _Ends(NamedTuple):

@@ -33,6 +33,7 @@ from dtolbus_producer.progress import (
     what_is_behind,
 )
 from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.remarking import RemarksWatch
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
 
@@ -117,6 +118,7 @@ class Session:
         """By sink: records of such runs that were not stored everywhere when the boards started."""
         self._registered = SinkWatch(data, parts.sinks)
         self._rates = Rates()
+        self._remarks = RemarksWatch(data / "journal")
         ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
         self._stalls = Stalls(ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
         self._display: Display | None = None
@@ -245,7 +247,8 @@ class Session:
             for line in self._stalls.note(now, seen.sinks):
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
-            self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))
+            remarks = self._remarks.lines(self._journal.statuses[run] for run in self.new_runs())
+            self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts, remarks))
 
     def _tell_stopped(self) -> None:
         for device, child in self._parts.acquisitions.items():

@@ -4,12 +4,12 @@ Nothing is missing in a run that has remarks, and no value was changed: they say
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 
 from dtolbus.channels import Channel
-from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record
+from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo
 from dtolbus.units.status import SensorStatus
 
 OVER_RANGE = "over_range"
@@ -34,7 +34,7 @@ STATUS_KINDS = {
 KINDS = frozenset((*WORDS, GOOD_AGAIN))
 
 _MESSAGE = re.compile(
-    f"(?P<channel>.*): (?:{'|'.join(WORDS.values())}): (?P<samples>[0-9]+) of [0-9]+ (?:samples|polls), "
+    f"(?P<channel>.*): (?:{'|'.join(WORDS.values())}): (?P<samples>[0-9]+) of (?P<of>[0-9]+) (?:samples|polls), "
     "the first is number (?P<first>[0-9]+)(?:; good again from number [0-9]+ on)?",
     re.DOTALL,
 )
@@ -47,25 +47,29 @@ class Remark(msgspec.Struct, frozen=True):
     kind: str
     """One of `WORDS`."""
     samples: int
-    """So many (polls) were so."""
+    """So many (polls) were so …"""
+    of: int
+    """… of so many that were looked at."""
     first: int
     """Number of the first of them in the run."""
 
     def __str__(self) -> str:
-        return f"{self.channel} {WORDS[self.kind]}"
+        return f"{self.channel} {WORDS[self.kind]}: {percent(self.samples, self.of)}"
 
 
-def message_of(remark: Remark, of: int, *, what: str = "samples", good_from: int | None = None) -> str:
-    """Return the message of its event; `of` samples (polls) were looked at, from `good_from` on all is well again."""
+def message_of(remark: Remark, *, what: str = "samples", good_from: int | None = None) -> str:
+    """Return the message of its event; from the sample (poll) `good_from` on all is well again."""
     again = "" if good_from is None else f"; good again from number {good_from} on"
-    counted = f"{remark.samples} of {of} {what}, the first is number {remark.first}"
+    counted = f"{remark.samples} of {remark.of} {what}, the first is number {remark.first}"
     return f"{remark.channel}: {WORDS[remark.kind]}: {counted}{again}"
 
 
 def remark_of(event: DaqEvent) -> Remark | None:
     """Return what `message_of` told, or None where the event is no such remark (a board's own fault, say)."""
     found = _MESSAGE.fullmatch(event.message) if event.kind in WORDS else None
-    return found and Remark(found["channel"], event.kind, int(found["samples"]), int(found["first"]))
+    if found is None:
+        return None
+    return Remark(found["channel"], event.kind, *(int(found[name]) for name in ("samples", "of", "first")))
 
 
 def is_remark(event: DaqEvent) -> bool:
@@ -73,54 +77,49 @@ def is_remark(event: DaqEvent) -> bool:
     return remark_of(event) is not None or (event.kind == GOOD_AGAIN and not event.lost_samples)
 
 
-def summed(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
-    """Return the remarks with those of one channel and kind as one, in the order of the first of each."""
-    found: dict[tuple[str, str], Remark] = {}
-    for remark in remarks:
-        key = (remark.channel, remark.kind)
-        before = found.get(key)
-        found[key] = remark if before is None else _both(before, remark)
-    return tuple(found.values())
-
-
-def _both(one: Remark, two: Remark) -> Remark:
-    return Remark(one.channel, one.kind, one.samples + two.samples, min(one.first, two.first))
-
-
 class Tally:
     """Gathers the remarks of a run from its records, and how many samples of each channel there are."""
 
     def __init__(self) -> None:
-        self.samples = 0
-        self._remarks: tuple[Remark, ...] = ()
+        self._samples = 0
+        self._found: dict[tuple[str, str], Remark] = {}
 
     def take(self, record: Record | Gap) -> None:
         """Count one record."""
         if isinstance(record, DaqBlock):
-            self.samples += record.samples_per_channel
+            self._samples += record.samples_per_channel
         elif isinstance(record, DaqReading):
-            self.samples += 1
+            self._samples += 1
         elif isinstance(record, DaqEvent) and (remark := remark_of(record)) is not None:
-            self._remarks = summed((*self._remarks, remark))
+            key = (remark.channel, remark.kind)
+            before = self._found.get(key, remark)
+            samples = remark.samples + (before.samples if key in self._found else 0)
+            self._found[key] = msgspec.structs.replace(before, samples=samples)
 
-    def lines(self, *, what: str = "samples") -> list[str]:
-        """Return a line for each channel and kind."""
-        return [line_of(remark, self.samples, what=what) for remark in self._remarks]
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """One for each channel and kind, in the order of the first of each, of all samples."""
+        return tuple(msgspec.structs.replace(remark, of=self._samples) for remark in self._found.values())
 
 
-def line_of(remark: Remark, of: int, *, what: str = "samples") -> str:
-    """Return the remark for people, of a run (so far) of `of` samples."""
-    return f"{remark}: {share(remark.samples, of)} of {what}, the first is number {remark.first}"
+def line_of(remark: Remark, run: RunInfo) -> str:
+    """Return the remark for people."""
+    return f"{remark} of {what_of(run)}, the first is number {remark.first}"
 
 
-def share(part: int, whole: int) -> str:
+def what_of(run: RunInfo) -> str:
+    """Return what a run has of each channel."""
+    return "samples" if run.kind == "blocks" else "polls"
+
+
+def percent(part: int, whole: int) -> str:
     """Return a part in percent; all are 100 %, and only all, and only none are 0 %."""
     if part >= whole or not part:
         return "100 %" if part else "0 %"
-    percent = 100 * part / whole
-    if percent < 0.1 or percent > 99.9:
-        return "< 0.1 %" if percent < 0.1 else "> 99.9 %"
-    return f"{percent:.1f} %" if percent < 10 or percent > 99 else f"{percent:.0f} %"
+    found = 100 * part / whole
+    if found < 0.1 or found > 99.9:
+        return "< 0.1 %" if found < 0.1 else "> 99.9 %"
+    return f"{found:.1f} %" if found < 10 or found > 99 else f"{found:.0f} %"
 
 
 def watched_ends(channel: Channel) -> Iterator[float | None]:
