@@ -61,7 +61,7 @@ class Signals:
         for name in found:
             self._channels.setdefault(name, _Channel(name))
         for channel in self._channels.values():
-            channel.take(found.get(channel.name, _WELL), self._looked)
+            channel.take(found.get(channel.name, _WELL), first, self._looked)
         self._looked += count
         return self._events(self._every, index, first, _begin_ns(record)) if self._channels else []
 
@@ -124,15 +124,17 @@ class _Channel:
     _is_good: bool = True
     _is_told_bad: bool = False
 
-    def take(self, found: _Found, looked: int) -> None:
-        """Add what a record says; `looked` samples were looked at before it."""
+    def take(self, found: _Found, record_first: int, looked: int) -> None:
+        """Add what a record says, told its first sample; `looked` samples were looked at before it."""
         for kind, (samples, first) in found.kinds.items():
             before, since = self._untold.get(kind, (Remark(self.name, kind, 0, 0, first), looked))
             self._untold[kind] = (_more(before, samples), since)
             self.total[kind] = _more(self.total.get(kind, Remark(self.name, kind, 0, 0, first)), samples)
-        self._is_good = found.is_good
         if found.good_from is not None:
             self._good_from = found.good_from
+        elif not self._is_good:
+            self._good_from = record_first
+        self._is_good = found.is_good
 
     def told(self, looked: int, every: int, what: str) -> Iterable[tuple[str, str]]:
         """Yield kind and message of what is to be told now, after `looked` samples."""
