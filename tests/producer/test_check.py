@@ -82,6 +82,30 @@ def test_a_conversion_that_no_voltage_of_the_range_has_a_value_of_is_a_problem(t
     assert re.search(r"cold +2 +-0\.1 to 0\.1 V +100 +-199\.\d+ to -0\.\d+ °C", done.out), done.out
 
 
+@pytest.mark.parametrize(
+    ("junction", "says"),
+    [
+        ({"range": 10, "sensitivity_v": 0.01}, None),
+        ({"range": 1, "sensitivity_v": 0.01}, None),
+        ({"range": 0.1, "sensitivity_v": 0.01}, "a cold junction that measures -10 to 10 °C in its range"),
+        ({"range": 10, "rtd": {"r0_ohm": 100, "excitation_a": 0.001}}, None),
+        ({"range": 0.1, "rtd": {"r0_ohm": 100, "excitation_a": 0.001}}, " °C in its range: terminals have 0 to 50 °C"),
+    ],
+)
+def test_a_cold_junction_that_cannot_measure_a_room_is_noted(tmp_path, capsys, junction, says):
+    lab = tmp_path / "lab.json"
+    terminals = {"name": "terminals", "physical": 0, "unit": "°C", **junction}
+    channels = [{"name": "tc", "physical": 1, "thermocouple": "K", "cold_junction": "terminals"}, terminals]
+    lab.write_text(json.dumps({"device": [{"name": "dev", "task": [{"name": "t", "channels": channels}]}]}))
+    done = call(check, asked(lab), capsys)
+    assert done.code == 0
+    notes = [line for line in done.out.splitlines() if line.startswith("note: ")]
+    assert len(notes) == (0 if says is None else 1)
+    assert all(says in note and "channel 'terminals'" in note for note in notes)
+    warnings = json.loads(call(check, asked(lab, "--json"), capsys).out)["warnings"]
+    assert [f"note: {warning}" for warning in warnings] == notes
+
+
 def test_as_json_it_is_whole(lab, capsys):
     done = call(check, asked(lab, "--json", "--duration", "2"), capsys)
     report = json.loads(done.out)

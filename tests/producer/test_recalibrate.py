@@ -18,8 +18,9 @@ from dtolbus.records import DaqEvent, Gap, SensorStatus
 from dtolbus.runs import RunFile, RunFolder, list_runs, segment_name
 from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.journal import RunWriter
-from dtolbus_producer.journalcli import recalibrate
+from dtolbus_producer.journalcli import recalibrate, runs
 from dtolbus_producer.recalibration import header, recalibrated
+from dtolbus_producer.remarking import read_remarks
 
 VIBRATION = {
     "name": "t",
@@ -72,7 +73,8 @@ class TestLinear:
 
         assert files_of(old.path) == before
         assert f"is also there as run {new.info.run_id}" in told
-        assert "x: unit 'g' -> 'm/s²'" in told
+        assert "\n  x: 0.1 V/g → 0.05 V/(m/s²), values × 2\n" in told
+        assert f"dtolbus up --catch-up --data {tmp_path}\n" in told
         assert new.info.run_id > old.info.run_id
         assert (new.refresh().state, new.refresh().samples, new.refresh().clock) == (
             "ended", old.refresh().samples, old.refresh().clock,
@@ -102,11 +104,12 @@ class TestLinear:
 
     def test_the_header_says_where_it_is_from_and_what_changed(self, tmp_path, capsys):
         old = recorded(tmp_path)
-        _, (new,) = anew(capsys, tmp_path, old, "--channel", "y", "--scale", 0.5, "--offset", -1)
+        _, (new,) = anew(capsys, tmp_path, old, "--channel", "y", "--scale", 0.5, "--offset", -1, "--force")
         was = old.info.channels[1]
         assert new.info.meta == {
             "operator": "Ada",
             "recalibrated_from": old.info.run_id,
+            "original_run": old.info.run_id,
             "recalibrated": {"y": {"scale": [was.scale, 0.5], "offset": [was.offset, -1.0]}},
         }
         same = msgspec.structs.replace(new.info, run_id=old.info.run_id, channels=old.info.channels, meta=old.info.meta)
@@ -119,7 +122,8 @@ class TestLinear:
         told, others = anew(capsys, tmp_path, old, "--channel", "x", "--sensitivity-v", 0.05, "--dry-run")
         assert others == []
         assert "would be written anew" in told
-        assert "x: scale" in told
+        assert "x: 0.1 V/g → 0.05 V/g, values × 2" in told
+        assert "--catch-up" not in told
 
     def test_said_again_it_makes_another_run(self, tmp_path, capsys):
         old = recorded(tmp_path)
@@ -144,6 +148,64 @@ class TestLinear:
         np.testing.assert_allclose(now.data[0], was.data[0] * 2, rtol=1e-12)
 
 
+class TestWords:
+    @pytest.mark.parametrize(
+        ("channel", "words", "says"),
+        [
+            ("x", ("--sensitivity-v", 0.1021), "  x: 0.1 V/g → 0.1021 V/g, values × 0.97943\n"),
+            ("x", ("--offset", 0.5), "  x: 0.1 V/g → code × 0.00305176 + 0.5 g, values × 1 + 100.5\n"),
+            ("y", ("--sensitivity-v", 0.1, "--unit", "g"), "  y: V → 0.1 V/g, values × 10\n"),
+            ("x", ("--unit", "m/s²"), "  x: 0.1 V/g → 0.1 V/(m/s²), values × 1\n"),
+            ("x", ("--sensitivity-v", 0.01), "  x: 0.1 V/g → 0.01 V/g, values × 10\n"),
+        ],
+    )
+    def test_what_changes_is_told_as_it_was_configured(self, tmp_path, capsys, channel, words, says):
+        told, _ = anew(capsys, tmp_path, recorded(tmp_path), "--channel", channel, *words)
+        assert says in told
+
+    def test_ten_times_is_warned_of(self, tmp_path, capsys):
+        told, _ = anew(capsys, tmp_path, recorded(tmp_path), "--channel", "x", "--sensitivity-v", 0.01)
+        hint = "a sensitivity is the volts for one unit"
+        assert f"warning: the values of x change 10 times; {hint}\n" in told
+
+    def test_millivolts_are_refused_unless_forced(self, tmp_path, capsys):
+        old = recorded(tmp_path)
+        words = ("--channel", "x", "--sensitivity-v", 102.1)
+        says = refused(capsys, tmp_path, old.info.run_id, *words)
+        assert "x: 0.1 V/g → 102.1 V/g, values × 0.00097943: the values of x change 1021 times" in says
+        assert "a sensitivity is the volts for one unit: 102.1 mV are 0.1021; if it is meant, say --force" in says
+        told, others = anew(capsys, tmp_path, old, *words, "--dry-run")
+        assert "0.1021 (needs --force)\n" in told
+        assert others == []
+        _, (new,) = anew(capsys, tmp_path, old, *words, "--force")
+        assert new.status().head == 10
+
+    def test_a_run_is_known_by_how_its_id_begins(self, tmp_path, capsys):
+        old = recorded(tmp_path)
+        words = ("--channel", "x", "--sensitivity-v", 0.1021)
+        short = old.info.run_id[:13]
+        done = call(recalibrate, ["--data", tmp_path, "--run", short, *words], capsys)
+        assert (done.code, f"run {old.info.run_id} (dev/t, " in done.out) == (0, True)
+        assert "run 01: 2 runs begin so, " in refused(capsys, tmp_path, "01", *words)
+        assert "holds no run ''" in refused(capsys, tmp_path, "", *words)
+
+    def test_runs_says_which_corrects_which_and_the_newest_counts(self, tmp_path, capsys):
+        old = recorded(tmp_path)
+        words = ("--channel", "x", "--sensitivity-v")
+        _, (first,) = anew(capsys, tmp_path, old, *words, 0.2)
+        _, ids = anew(capsys, tmp_path, first, *words, 0.3)
+        (second,) = (run for run in ids if run.info.run_id not in (old.info.run_id, first.info.run_id))
+        one, two, three = old.info.run_id, first.info.run_id, second.info.run_id
+        lines = json.loads(call(runs, ["--data", tmp_path, "--json"], capsys).out)
+        assert [(line["run_id"], line["corrects"], line["original"], line["corrected_by"]) for line in lines] == [
+            (one, None, one, three), (two, one, one, three), (three, two, one, None),
+        ]  # fmt: skip
+        table = call(runs, ["--data", tmp_path], capsys).out.splitlines()
+        assert table[1].endswith(f"corrected by {three}")
+        assert table[2].endswith(f"corrects {one}; corrected by {three}")
+        assert table[3].endswith(f"corrects {two}")
+
+
 class TestConfig:
     def lab(self, tmp_path, channels):
         path = tmp_path / "lab.json"
@@ -156,7 +218,11 @@ class TestConfig:
         assert np.isnan(np.concatenate([b.data[0] for b in blocks_of(old)])).all()
         told, (new,) = anew(capsys, tmp_path, old, "--config", self.lab(tmp_path, CHANNELS))
 
-        assert "tc: sensor 'thermocouple B' -> 'thermocouple K'" in told
+        assert "tc: type B (ITS-90), cold junction from cjc, °C → type K (ITS-90), cold junction from cjc, °C" in told
+        assert "sensor thermocouple B → thermocouple K" in told
+        assert [remark.kind for remark in read_remarks(old.path)] == ["sensor_low", "sensor_open"]
+        assert [(remark.kind, remark.samples) for remark in read_remarks(new.path)] == [("sensor_open", 100)]
+        assert {event.kind for event in events_of(new)} == {"sensor_open", "sensor_ok"}
         assert new.info.channels[0].conversion == Thermocouple("K", "cjc")
         assert new.info.channels[1:] == old.info.channels[1:]
         right = recorded(tmp_path / "right", task_of(), **OPEN)  # what the codes of a B read as a K come to
@@ -247,7 +313,7 @@ class TestRefused:
         info = block_run()
         damaged = journaled(tmp_path, info, [block(info, 0)]).path / "run.json"
         damaged.write_bytes(damaged.read_bytes()[:100])
-        words = ("--channel", "x", "--scale", 2)
+        words = ("--channel", "x", "--scale", 2, "--force")
         done = call(recalibrate, ["--data", tmp_path, "--run", info.run_id, *words], capsys)
         assert (done.code, done.out) == (2, "")
         assert f"{damaged} is damaged" in done.err
@@ -289,7 +355,7 @@ class TestLosses:
         old = journaled(tmp_path, info, [block(info, n) for n in range(6)], segment_bytes=1)
         for first in (0, 1, 5):
             (old.path / segment_name("blocks", first)).unlink()
-        _, (new,) = anew(capsys, tmp_path, old, "--channel", "ai0", "--scale", 2)
+        _, (new,) = anew(capsys, tmp_path, old, "--channel", "ai0", "--scale", 2, "--force")
         front, back = events_of(new)
         assert (front.index, front.sample_index, front.lost_samples) == (0, 0, 20)
         assert (back.index, back.sample_index, back.lost_samples) == (4, 50, 0)
@@ -304,7 +370,7 @@ class TestLosses:
         writer.append(event(info, 1))
         writer.close("interrupted")
         old = RunFolder(writer.path)
-        _, (new,) = anew(capsys, tmp_path, old, "--channel", "ai0", "--scale", 2)
+        _, (new,) = anew(capsys, tmp_path, old, "--channel", "ai0", "--scale", 2, "--force")
         assert (new.refresh().state, new.status().head) == ("interrupted", 2)
 
     def test_one_that_is_killed_is_recovered_and_said_again_it_is_whole(self, tmp_path, capsys):
@@ -313,7 +379,7 @@ class TestLosses:
         killed = f"""
 import os, signal
 from dtolbus_producer.journal import RunWriter
-from dtolbus_producer.journalcli import recalibrate
+from dtolbus_producer.journalcli import recalibrate, runs
 append = RunWriter.append
 def dying(writer, record):
     if record.index == 6:
@@ -336,7 +402,7 @@ recalibrate.main({words!r})
         info = block_run()
         folder = journaled(tmp_path, info, [block(info, 0)]).path
         (folder / "run.json").write_bytes(msgspec.json.encode(RunFile(info)))  # as it is while a run is written
-        _, (new,) = anew(capsys, tmp_path, RunFolder(folder), "--channel", "ai0", "--scale", 2)
+        _, (new,) = anew(capsys, tmp_path, RunFolder(folder), "--channel", "ai0", "--scale", 2, "--force")
         assert (new.refresh().state, new.status().head) == ("interrupted", 1)
 
     def test_records_are_taken_one_by_one(self):

@@ -232,9 +232,9 @@ class TestProgress:
         rates = Rates()
         shown = Snapshot(1.0, {"sim0/vib": 500}, {"sim0/vib": 5}, {"parquet": SinkProgress(3, 5)})
         rates.add(shown)
-        view = View(
-            12.0, "acquiring", shown, rates, {"sink-parquet": 4, "gateway": 1, "acquisition-sim0": 2}, {"parquet": 10.0}
-        )
+        remark = "sim0/vib: acc [y] at the end of its range: 12 % of samples"
+        restarts = {"sink-parquet": 4, "gateway": 1, "acquisition-sim0": 2}
+        view = View(12.0, "acquiring", shown, rates, restarts, {"parquet": 10.0}, (remark,))
         console = Console(file=io.StringIO(), width=120)
         console.print(table_of(view))
         assert isinstance(console.file, io.StringIO)
@@ -246,6 +246,8 @@ class TestProgress:
         assert "lag: records not stored yet" in text
         assert line_of(view).startswith("  12.0 s acquiring: sim0/vib 5 (0/s) | parquet 3 lag 2")
         assert "parquet restarted 4×" in line_of(view)
+        assert remark in " ".join(text.split())
+        assert line_of(view).endswith(f" | {remark}")
 
 
 def test_the_pids_are_there_to_read(tmp_path: Path) -> None:

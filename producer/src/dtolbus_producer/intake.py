@@ -11,6 +11,8 @@ from dtolbus.errors import DtolbusError
 from dtolbus.records import DaqBlock, DaqEvent, Record, RunEnd, RunInfo
 from dtolbus.runs import RunClock
 from dtolbus_producer.journal import JournalFullError, RunWriter
+from dtolbus_producer.remarking import RemarksFile
+from dtolbus_producer.signals import Signals
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +151,7 @@ class Intake:
 
     def _write_until_end(self) -> None:
         writer = self._open_writer(self._info)
+        watch = _Watch(self._info, writer)
         end_sample = 0
         try:
             while (make := self._queue.get()) is not None:
@@ -157,11 +160,49 @@ class Intake:
                     writer.append(self._event_maker("stopped", why_full, end_sample, 0)(writer.next_index))
                     raise JournalFullError(why_full)
                 record = make(writer.next_index)
+                if watch.look(record):
+                    record = make(writer.next_index)
                 writer.append(record)
                 end_sample = record.end_sample_index if isinstance(record, DaqBlock) else record.index + 1
             self._is_drained = True
+            watch.end()
         except BaseException:
             self._end = "interrupted"
             raise
         finally:
             writer.close(self._end, self._clock)
+
+
+class _Watch:
+    """Journals what there is to say of a run's signals, and keeps it beside the run."""
+
+    def __init__(self, info: RunInfo, writer: RunWriter) -> None:
+        self._writer = writer
+        self._signals = Signals(info)
+        self._file = RemarksFile(writer.path)
+        self._has_failed = False
+
+    def look(self, record: Record) -> bool:
+        """Append what belongs before the record; return whether that was anything, so that its index is another."""
+        told = self._safely(lambda: self._signals.look(record, self._writer.next_index))
+        self._file.keep(self._signals.remarks)
+        return self._append(told)
+
+    def end(self) -> None:
+        """Append what was not told yet."""
+        self._append(self._safely(lambda: self._signals.rest(self._writer.next_index)))
+        self._file.keep(self._signals.remarks, now=True)
+
+    def _append(self, events: list[DaqEvent]) -> bool:
+        for event in events:
+            self._writer.append(event)
+        return bool(events)
+
+    def _safely(self, found: Callable[[], list[DaqEvent]]) -> list[DaqEvent]:
+        """Return what was found; a fault of the looking is logged, once, and costs no record."""
+        try:
+            return [] if self._has_failed else found()
+        except Exception:
+            self._has_failed = True
+            log.exception("the signals are not looked at any more")
+            return []

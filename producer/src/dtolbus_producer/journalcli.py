@@ -37,7 +37,7 @@ def prune(data: Path, keep: str | None, max_size: str | None, summaries_suffice:
 
 @command("recalibrate")
 @_data_option
-@option("--run", "run_id", required=True, metavar="ID", help="The run, as `dtolbus runs` names it.")
+@option("--run", "run_id", required=True, metavar="ID", help="The run, as `dtolbus runs` names it, or how that begins.")
 @option("--channel", "names", multiple=True, metavar="NAME", help="A channel that was wrong; repeatable.")
 @option("--sensitivity-v", type=float, help="Volts for one unit, in the place of --scale and --offset.")
 @option("--scale", type=float, help="Units for each code.")
@@ -45,8 +45,15 @@ def prune(data: Path, keep: str | None, max_size: str | None, summaries_suffice:
 @option("--unit", help="What is measured.")
 @option("--config", type=click.Path(path_type=Path), help="dtolbus.toml with the channels as they should have been.")
 @option("--dry-run", is_flag=True, help="Only tell what would change.")
+@option("--force", is_flag=True, help="Also where values change more than 20 times in their unit.")
 def recalibrate(
-    data: Path, run_id: str, names: tuple[str, ...], config: Path | None, dry_run: bool, **given: float | str | None
+    data: Path,
+    run_id: str,
+    names: tuple[str, ...],
+    config: Path | None,
+    dry_run: bool,
+    force: bool,
+    **given: float | str | None,
 ) -> None:
     """Write a run anew with another calibration, as a run of its own, which the sinks store like any other.
 
@@ -62,7 +69,7 @@ def recalibrate(
     if is_given and not names:
         raise UsageError("say which channel was wrong: --channel NAME")
     wanted = Linear(**given) if config is None else load_config(config)  # type: ignore[arg-type]  # as declared above
-    for line in write_anew(data, run_id, names, wanted, dry_run=dry_run):
+    for line in write_anew(data, run_id, names, wanted, dry_run=dry_run, force=force):
         click.echo(line)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,12 +13,15 @@ import msgspec
 from dtolbus.errors import UsageError
 from dtolbus.records import RunInfo, utc_from_ns
 from dtolbus.registrations import Registration, forget, readable_registrations, registration_path
+from dtolbus.remarks import Remark
 from dtolbus.runs import RunClock, RunFile, RunFolder
 from dtolbus.topics import name_fault, stream_name
 from dtolbus_producer.columns import columns
 from dtolbus_producer.journalfacts import each_run, journal_of, run_facts
 from dtolbus_producer.progress import sink_progress
 from dtolbus_producer.quantities import show_age, show_size
+from dtolbus_producer.recalibration import corrected_run, original_run
+from dtolbus_producer.remarking import read_remarks
 
 
 class SinkShare(msgspec.Struct, frozen=True):
@@ -52,6 +55,14 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     clock: RunClock | None
     """How the clock went, of a run that its producer closed."""
     sinks: tuple[SinkShare, ...]
+    corrects: str | None
+    """run_id of the run that this one is, with another calibration."""
+    original: str
+    """run_id of the run that was recorded: the same of all its corrections, the newest of which counts."""
+    corrected_by: str | None = None
+    """run_id of the newest correction of the same recording; None of that itself."""
+    remarks: tuple[Remark, ...]
+    """What there is to say of the signals."""
 
 
 class SinkLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +86,16 @@ def run_lines(data: Path) -> tuple[list[RunLine], list[str]]:
     """
     sinks, damaged = readable_registrations(data)
     found, unreadable = each_run(journal_of(data), lambda folder: _line(folder, sinks))
-    return sorted(found, key=lambda line: line.run_id), [*map(str, unreadable), *damaged]
+    newest: dict[str, str] = {}
+    for line in found:
+        newest[line.original] = max(line.run_id, newest.get(line.original, ""))
+    lines = [
+        line
+        if newest[line.original] == line.run_id
+        else msgspec.structs.replace(line, corrected_by=newest[line.original])
+        for line in found
+    ]
+    return sorted(lines, key=lambda line: line.run_id), [*map(str, unreadable), *damaged]
 
 
 def sink_lines(data: Path) -> tuple[list[SinkLine], list[str]]:
@@ -116,6 +136,7 @@ def runs_text(lines: Sequence[RunLine], left_out: Sequence[str] = ()) -> list[st
             "board",
             "clock",
             "acknowledged by",
+            "remarks",
         )
     ]
     for line in lines:
@@ -131,6 +152,7 @@ def runs_text(lines: Sequence[RunLine], left_out: Sequence[str] = ()) -> list[st
                 line.board or "-",
                 _drift(line.clock),
                 ", ".join(map(_shown, line.sinks)) or "no sink takes it",
+                "; ".join(_remarks(line)),
             )
         )
     return columns(rows)
@@ -198,7 +220,19 @@ def _line(folder: RunFolder, sinks: Sequence[Registration]) -> RunLine:
         board=info.board,
         clock=file.clock,
         sinks=tuple(_share(sink, info, first, facts.head) for sink in sinks if sink.takes(info)),
+        corrects=corrected_run(info),
+        original=original_run(info),
+        remarks=read_remarks(folder.path),
     )
+
+
+def _remarks(line: RunLine) -> Iterator[str]:
+    if line.corrects is not None:
+        yield f"corrects {line.corrects}"
+    if line.corrected_by is not None:
+        yield f"corrected by {line.corrected_by}"
+    for remark in line.remarks:
+        yield str(remark)
 
 
 def _shown(share: SinkShare) -> str:

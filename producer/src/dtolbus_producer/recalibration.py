@@ -10,16 +10,20 @@ from dtolbus.channels import Channel, status_of_codes
 from dtolbus.errors import UsageError
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo
+from dtolbus.remarks import is_remark
 from dtolbus.runblocks import block_of_run
 from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards.calibration import linear, measuring
 from dtolbus_producer.conversions import CELSIUS, conversion_key
 from dtolbus_producer.sensing import merged, told_by_board
+from dtolbus_producer.signals import Signals
 from dtolbus_producer.tasks import ChannelConfig
 
 _CALIBRATION = ("unit", "scale", "offset", "sensor", "conversion")
-RECALIBRATED_FROM = "recalibrated_from"
-"""Key of a run's `meta` that says of which run it holds the records."""
+FROM = "recalibrated_from"
+"""Key of `meta`: run_id of the run that a new one comes from."""
+ORIGINAL = "original_run"
+"""Key of `meta`: run_id of the one that was recorded, however often it was corrected since."""
 GAP = "gap"
 """Kind of the event in the place of what the old run has no more."""
 
@@ -103,15 +107,33 @@ def changes(old: Iterable[Channel], new: Iterable[Channel]) -> dict[str, dict[st
 
 def header(old: RunInfo, run_id: str, channels: tuple[Channel, ...]) -> RunInfo:
     """Return the header of the new run: the old one's, with where it is from and what changed in `meta`."""
-    meta: Mapping[str, Any] = {RECALIBRATED_FROM: old.run_id, "recalibrated": changes(old.channels, channels)}
+    meta: Mapping[str, Any] = {
+        FROM: old.run_id,
+        ORIGINAL: original_run(old),
+        "recalibrated": changes(old.channels, channels),
+    }
     return msgspec.structs.replace(old, run_id=run_id, channels=channels, meta={**old.meta, **meta})
+
+
+def corrected_run(run: RunInfo) -> str | None:
+    """Return the run_id of the run that this one is, with another calibration; None of one that was recorded."""
+    found = run.meta.get(FROM)
+    return found if isinstance(found, str) else None
+
+
+def original_run(run: RunInfo) -> str:
+    """Return the run_id of the run whose codes this one has: the same of all corrections of one recording."""
+    found = run.meta.get(ORIGINAL, corrected_run(run))
+    return found if isinstance(found, str) else run.run_id
 
 
 def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) -> Iterator[DaqBlock | DaqEvent]:
     """Yield the old run's records as the new one's: same codes, sample indexes, times and events.
 
-    What is missing there is an event of the kind `gap`, so that the records behind it have other numbers.
+    What is missing there is an event of the kind `gap`, and what there is to say of the signals is found again, so that
+    records have other numbers.
     """
+    signals = Signals(new)
     index, end, t_mono_ns, t_utc_ns = 0, 0, old.started_mono_ns, old.started_utc_ns
     gaps: list[Gap] = []
     for record in records:
@@ -124,10 +146,18 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
             yield _gap_event(new, old.run_id, index, gaps, (end, first), (t_mono_ns, t_utc_ns))
             index, gaps = index + 1, []
         if isinstance(record, DaqEvent):
+            if is_remark(record):
+                continue
+            signals.look(record, index)
             yield msgspec.structs.replace(record, run_id=new.run_id, record_index=index)
             end = max(end, record.sample_index + record.lost_samples)
         else:
-            yield _block(record, old, new, index)
+            block = _block(record, old, new, index)
+            if told := signals.look(block, index):
+                yield from told
+                index += len(told)
+                block = _block(record, old, new, index)
+            yield block
             end = record.end_sample_index
             length_ns = round(record.samples_per_channel * record.period_ns)
             t_mono_ns, t_utc_ns = record.t_mono_ns + length_ns, record.t_utc_ns + length_ns
@@ -135,6 +165,8 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
     if gaps:
         behind = gaps[-1].end_sample
         yield _gap_event(new, old.run_id, index, gaps, (end, end if behind is None else behind), (t_mono_ns, t_utc_ns))
+        index += 1
+    yield from signals.rest(index)
 
 
 def _block(block: DaqBlock, old: RunInfo, new: RunInfo, index: int) -> DaqBlock:

@@ -11,7 +11,7 @@ from dtolbus.errors import RawFormatError, UsageError
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo
 from dtolbus.runs import RUN_FILE, RunFolder, placed_run
 from dtolbus.topics import quote
-from dtolbus_producer.recalibration import RECALIBRATED_FROM
+from dtolbus_producer.recalibration import FROM
 from dtolbus_producer.tasks import TaskConfig
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def newest_of(runs: Iterable[RunInfo]) -> dict[tuple[str, str], RunInfo]:
 
     What a run was recalibrated to is no run of its own.
     """
-    recorded = [run for run in runs if RECALIBRATED_FROM not in run.meta]
+    recorded = [run for run in runs if FROM not in run.meta]
     followed = {run.goes_on_from for run in recorded}
     last = [run for run in recorded if run.run_id not in followed]
     return {(run.device, run.task): run for run in sorted(last, key=lambda run: run.run_id)}

@@ -25,6 +25,7 @@ from dtolbus_producer.plan import batch_age_s
 from dtolbus_producer.postgres_embedded import EMBEDDED, EmbeddedPostgres
 from dtolbus_producer.progress import Rates
 from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.remarking import RemarksWatch
 from dtolbus_producer.shortfall import shortfalls
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
@@ -121,6 +122,7 @@ class Session:
         self._is_pids_problem_told = False
         self.watch = Watch(data, parts.sinks)
         self._rates = Rates()
+        self._remarks = RemarksWatch(data / "journal")
         self._ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
         self._stalls = Stalls(self._ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
         self._display: Display | None = None
@@ -237,8 +239,8 @@ class Session:
             for line in self._stalls.note(now, seen.sinks):
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
-            since_s = now - self._acquiring_since
-            self._display.show(View(since_s, phase, seen, self._rates, restarts, self._ages_s))
+            since_s, remarks = now - self._acquiring_since, self._remarks.lines(self.watch.new_runs())
+            self._display.show(View(since_s, phase, seen, self._rates, restarts, self._ages_s, remarks))
 
     def _tell_stopped(self) -> None:
         for device, child in self._parts.acquisitions.items():

@@ -33,6 +33,8 @@ class View:
     """By the name of a child process."""
     commit_ages_s: Mapping[str, float]
     """By the name of a sink: after how many s it commits what it has."""
+    remarks: tuple[str, ...] = ()
+    """What there is to say of the signals."""
 
 
 class Display(Protocol):
@@ -105,7 +107,8 @@ def line_of(view: View) -> str:
     ]
     sinks = [f"{name} {progress.position} lag {progress.lag}" for name, progress in view.snapshot.sinks.items()]
     again = [f"{name} restarted {count}×" for name, count in view.restarts.items() if count]
-    return f"{view.elapsed_s:6.1f} s {view.phase}: {'  '.join(streams)} | {'  '.join([*sinks, *again])}"
+    parts = ["  ".join(streams), "  ".join([*sinks, *again]), *view.remarks]
+    return f"{view.elapsed_s:6.1f} s {view.phase}: {' | '.join(parts)}"
 
 
 class _LiveTable:
@@ -133,6 +136,7 @@ class _LiveTable:
 def table_of(view: View) -> Any:
     """Return a view as a rich table: the streams, then the sinks, then other processes that were restarted."""
     from rich.table import Table  # noqa: PLC0415  # heavy, and for terminals only
+    from rich.text import Text  # noqa: PLC0415  # as above
 
     about = "a record is a block, or a poll; lag: records not stored yet"
     table = Table(title=f"dtolbus up · {view.phase} · {view.elapsed_s:.0f} s", caption=about)
@@ -151,4 +155,7 @@ def table_of(view: View) -> Any:
         table.add_row(name, f"{progress.position}", f"{progress.lag}", rate, f"{restarts}", every)
     table.add_section()
     table.add_row("gateway", "", "", "", f"{view.restarts.get('gateway', 0)}")
+    if view.remarks:
+        table.caption = Text("\n".join([about, *view.remarks]), style="bold yellow")
+        table.caption_justify = "left"
     return table

@@ -39,6 +39,21 @@ class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
         junction = self.conversion.cold_junction if isinstance(self.conversion, Thermocouple) else None
         return junction if isinstance(junction, str) else None
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The lowest and the highest code that the converter has; None where that is not known.
+
+        Of a board that gives volts: the ends of the range, less a step where that is known.
+        """
+        if self.encoding == "float":
+            lowest_v, highest_v = self.range or (-np.inf, np.inf)
+            step_v = (highest_v - lowest_v) / 2**self.resolution_bits if self.range and self.resolution_bits else 0.0
+            return lowest_v, highest_v - step_v
+        if self.resolution_bits is None:
+            return None
+        lowest = 0 if self.encoding == "offset_binary" else -(2 ** (self.resolution_bits - 1))
+        return lowest, lowest + 2**self.resolution_bits - 1
+
 
 def engineering(codes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.float64]:
     """Return the codes in engineering units; both of shape (channels, samples).
@@ -110,11 +125,7 @@ def _at_an_end(codes: NDArray[Any], channel: Channel) -> NDArray[np.bool_]:
 
     Of a board that gives volts: those at an end of the range, or beyond it.
     """
-    if channel.resolution_bits is None:
+    if channel.resolution_bits is None or channel.ends is None:
         return np.zeros(codes.shape, dtype=np.bool_)
-    if channel.encoding == "float":
-        lowest_v, highest_v = channel.range or (-np.inf, np.inf)
-        step_v = (highest_v - lowest_v) / 2**channel.resolution_bits if channel.range else 0.0
-        return np.asarray((codes <= lowest_v) | (codes >= highest_v - step_v))
-    lowest = 0 if channel.encoding == "offset_binary" else -(2 ** (channel.resolution_bits - 1))
-    return np.asarray((codes <= lowest) | (codes >= lowest + 2**channel.resolution_bits - 1))
+    lowest, highest = channel.ends
+    return np.asarray((codes <= lowest) | (codes >= highest))

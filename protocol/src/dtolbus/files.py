@@ -141,13 +141,17 @@ def publish_new(temp: Path, final: Path) -> None:
         os.unlink(temp)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Replace the file's content whole and durably: a reader sees the old or the new, also after a power cut."""
+def replace(path: Path, data: bytes, *, synced: bool = True) -> None:
+    """Replace the file's content whole and durably: a reader sees the old or the new, also after a power cut.
+
+    Not `synced`: at once, for what can be told anew; a power cut may leave anything.
+    """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
     try:
         append(fd, [data])
-        sync(fd)
+        if synced:
+            sync(fd)
     except OSError:
         os.close(fd)
         with contextlib.suppress(OSError):
@@ -155,7 +159,8 @@ def replace(path: Path, data: bytes) -> None:
         raise
     os.close(fd)
     _retried(lambda: os.replace(temp, path))
-    sync_dir(path.parent)
+    if synced:
+        sync_dir(path.parent)
 
 
 def make_folder(folder: Path) -> None:

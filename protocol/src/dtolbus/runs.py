@@ -10,7 +10,7 @@ import os
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ import msgspec
 from dtolbus import files
 from dtolbus.chunks import decode_record
 from dtolbus.dtraw import Chunk, ChunkFile
-from dtolbus.errors import MisplacedRunError, RawFormatError
+from dtolbus.errors import MisplacedRunError, RawFormatError, UsageError
 from dtolbus.framing import file_header_for
 from dtolbus.manifest import MANIFEST_FILE, MISSING, Manifest, read_manifest
 from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
@@ -91,6 +91,19 @@ def decode_head(data: bytes) -> Head | None:
     if magic != _HEAD_MAGIC or version != _HEAD_VERSION:
         raise RawFormatError(f"a head file of version {version} ({magic!r}); this reader knows {_HEAD_VERSION}")
     return Head(head, end)
+
+
+def whole_run_id(given: str, known: Iterable[str]) -> str:
+    """Return the one of these run_ids that begins with what was given; that itself, where none does.
+
+    Raises UsageError where several do.
+    """
+    found = sorted({run_id for run_id in known if run_id.startswith(given)}) if given else []
+    if given in found or not found:
+        return given
+    if len(found) > 1:
+        raise UsageError(f"run {given}: {len(found)} runs begin so, {found[0]} and {found[1]} among them: give more")
+    return found[0]
 
 
 def run_path(journal: Path, device: str, task: str, run_id: str) -> Path:

@@ -216,7 +216,13 @@ jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each ru
 
 @command("verify")
 @option("--data", type=click.Path(path_type=Path), default=Path("data"), help="Data folder.")
-@option("--run", "run_ids", multiple=True, envvar="DTOLBUS_RUN", help="Check this run only; repeatable.")
+@option(
+    "--run",
+    "run_ids",
+    multiple=True,
+    envvar="DTOLBUS_RUN",
+    help="Check this run only (the id, or how it begins); repeatable.",
+)
 @option("--sink", "sinks", multiple=True, envvar="DTOLBUS_SINK", help="Check this sink only; repeatable.")
 @option("--json", "machine", is_flag=True, help="Print JSON.")
 @option("--catchup", help="Read the journal through this gateway (tcp://daq-pc:5602) instead of --data; needs --at.")

@@ -13,7 +13,8 @@ from dtolbus.manifest import DELETED, Manifest
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
 from dtolbus.registrations import SINKS_FOLDER, Registration, read_registration
-from dtolbus.runs import RunFolder, placed_run
+from dtolbus.remarks import Tally, line_of
+from dtolbus.runs import RunFolder, placed_run, whole_run_id
 from dtolbus.topics import stream_name
 from dtolbus_workers.certificate import Certificate, Line, compare
 from dtolbus_workers.destination import Stored
@@ -70,8 +71,8 @@ def verify(
 ) -> Certificate:
     """Compare every registered sink of a data folder with its journal; all sinks and runs, or those named.
 
-    `tell` is called with each record. What cannot be read is a failure in the certificate, and the rest is compared all
-    the same.
+    A run may be named by how its id begins. `tell` is called with each record. What cannot be read is a failure in the
+    certificate, and the rest is compared all the same.
     Raises UsageError where there is no journal, no such run, or no such sink.
     """
     if not (data / "journal").is_dir():
@@ -79,11 +80,13 @@ def verify(
     certificate = Certificate()
     folders = {folder.info.run_id: folder for folder in _folders(data / "journal", certificate)}
     sinks = list(_registrations(data, sink_names, certificate))
-    if absent := set(run_ids).difference(folders, *(sink.positions for sink in sinks)):
+    known = {*folders, *(run_id for sink in sinks for run_id in sink.positions)}
+    run_ids = {whole_run_id(given, known) for given in run_ids}
+    if absent := run_ids - known:
         raise UsageError(f"there is no run {min(absent)} in {data / 'journal'}")
     if absent := set(sink_names) - {sink.name for sink in sinks}:
         raise UsageError(f"no sink {min(absent)} has registered in {data}")
-    certificate.left_out = len(set(folders) - set(run_ids)) if run_ids else 0
+    certificate.left_out = len(set(folders) - run_ids) if run_ids else 0
     sinks = [_moved(sink, data, certificate) for sink in sinks]
     for sink in sinks:
         for run_id in sorted(set(sink.positions) - set(folders)):
@@ -162,8 +165,10 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
     stream = stream_name(run.device, run.task)
     manifest = folder.manifest()
     lost = 0
+    said = Tally()
     for found in tally.each("the journal", folder.records(0, status.head)):
         lost += _lost_samples(found, manifest)
+        said.take(found)
         if isinstance(found, Gap) and not found.cause.startswith(DELETED):
             records = in_words(found.from_index, found.to_index)
             what = f"{stream} {run.run_id}: the journal cannot give the records {records} any"
@@ -172,6 +177,7 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
         certificate.losses.append(f"{stream} {run.run_id}: {lost} samples a channel never reached the journal")
     if status.state == "interrupted":
         certificate.losses.append(f"{stream} {run.run_id}: interrupted after {status.head} records")
+    certificate.remarks += [f"{stream} {run.run_id}: {line_of(remark, run)}" for remark in said.remarks]
     for sink in sinks:
         if sink.takes(run):
             line = Line(sink.name, stream, run.run_id, status.state, status.head, has_no_room=_is_full(sink))

@@ -8,6 +8,7 @@ from pathlib import Path
 from dtolbus.errors import UsageError
 from dtolbus.registrations import Registration
 from dtolbus.remote import RemoteJournal
+from dtolbus.runs import whole_run_id
 from dtolbus_workers.certificate import Certificate
 from dtolbus_workers.registry import SINKS
 from dtolbus_workers.verify import Tell, certified, unheard
@@ -23,8 +24,9 @@ def verify_remote(
     Raises CannotStartError where no gateway answers, UsageError where it has no such run.
     """
     with RemoteJournal(url) as journal:
+        run_ids = {whole_run_id(given, [run.info.run_id for run in journal.runs]) for given in run_ids}
         runs = [run for run in journal.runs if not run_ids or run.info.run_id in run_ids]
-        unknown = set(run_ids) - {run.info.run_id for run in runs}
+        unknown = run_ids - {run.info.run_id for run in runs}
         if unknown:
             raise UsageError(f"there is no run {min(unknown)} at {url}")
         return certified(sorted(runs, key=lambda run: (run.info.device, run.info.task, run.info.run_id)), sinks, tell)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dtolbus.records import Channel, DaqBlock, DaqEvent, Record
+from dtolbus.remarks import KINDS
 from dtolbus.runs import RunFolder, list_runs
 from dtolbus_producer.acquisition import acquire
 from dtolbus_producer.boards import BlockSource, Board, Buffer, End, Fault, board_class
@@ -24,7 +25,7 @@ BLOCK = 100
 SAMPLES = 1000
 """How many a finite run takes; faults come before."""
 
-_KINDS = ("overrun", "device_lost", "sdk_error")
+_KINDS = ("overrun", "device_lost", "sdk_error", *KINDS)
 PATIENCE_S = 20.0
 """How long anything may take, s."""
 

@@ -14,6 +14,7 @@ from dtolbus.dtraw import Chunk, ChunkFile, Damage
 from dtolbus.errors import RawFormatError
 from dtolbus.framing import ChunkHeader
 from dtolbus.records import Channel, DaqBlock, DaqEvent, DaqReading, Record
+from dtolbus.remarks import is_remark
 from dtolbus_producer.boards import Fault
 from dtolbus_producer.tasks import WrongKeyError
 
@@ -21,6 +22,8 @@ Piece = NDArray[Any] | Fault
 """Some samples, shape (channels, samples), or what happened between them."""
 
 _NPZ_KEYS = ("channels", "codes", "full_scale", "rate_hz", "unit")
+_OF_ITS_RUN = ("recalibrated_from", "original_run", "recalibrated")
+"""What a correction says of its run; what is played is a run of its own."""
 _CODES = ("int16", "uint16", "int32")
 
 
@@ -124,7 +127,7 @@ def _open_raw(path: Path) -> Recording:
     plain = tuple(Channel(name, unit=units[name], physical=place) for place, name in enumerate(header.channels))
     channels = header.calibration or plain
     _checked_names([channel.name for channel in channels], max(1, len(header.channels)))
-    meta = dict(header.raw.get("meta") or {})
+    meta = {key: value for key, value in (header.raw.get("meta") or {}).items() if key not in _OF_ITS_RUN}
     if header.run is not None:
         meta["recorded_run"] = header.run.run_id
     return Recording(path, channels, rate_hz, str(header.dtype), {**meta, "recording": path.name})
@@ -208,6 +211,8 @@ def _pieces_of(record: DaqBlock | DaqEvent, end: int) -> Iterator[Piece]:
         missing = first - end
         yield Fault("overrun", f"{missing} samples of each channel are not in the recording", missing)
     if isinstance(record, DaqEvent):
+        if is_remark(record):  # of signals, which whoever plays them looks at
+            return
         is_loss = record.lost_samples > 0
         kind = "overrun" if is_loss else "sdk_error"
         yield Fault(kind, f"dtolbus.{record.kind}: {record.message}", record.lost_samples)

@@ -11,6 +11,7 @@ from dtolbus.records import RunInfo
 from dtolbus_producer.boards import Board, TaskPlan, board_class
 from dtolbus_producer.boards.sharing import take
 from dtolbus_producer.checking.forecast import Flow, hours_left
+from dtolbus_producer.checking.junctions import junction_warnings
 from dtolbus_producer.checking.report import (
     DeviceReport,
     DiskReport,
@@ -68,6 +69,7 @@ def look(config: Config) -> Report:
         problems=tuple(problems),
         warnings=(
             *warnings_of(devices),
+            *junction_warnings(devices),
             *(f"the sink {name!r} is {what}" for name, what in registered_outside(config, data)),
         ),
     )

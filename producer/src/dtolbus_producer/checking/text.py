@@ -69,11 +69,11 @@ def _channel(channel: Channel) -> tuple[str, ...]:
         "" if channel.range is None else f"{channel.gain:g}",
         unit if limits is None else f"{limits[0]:.6g} to {limits[1]:.6g} {unit}".rstrip(),
         channel.sensor or "",
-        _conversion(channel.conversion),
+        show_conversion(channel.conversion),
     )
 
 
-def _conversion(conversion: Conversion | None) -> str:
+def show_conversion(conversion: Conversion | None) -> str:
     """Return what becomes of a channel's volts."""
     match conversion:
         case Thermocouple(kind, junction):
