@@ -12,7 +12,10 @@ from dtolbus.bounds import check_run
 from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import RunInfo
-from dtolbus_producer.boards import BlockSource, Board, PolledSource, Seekable, board_class
+from dtolbus.topics import stream_name
+from dtolbus_producer.attending import HANG_S, Attendance
+from dtolbus_producer.boards import Seekable
+from dtolbus_producer.boards.guarding import GuardedBlocks, GuardedBoard, GuardedReadings
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.05
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
+_CLOSE_S = 2.0
+"""How long a board whose code hangs may take to be closed."""
 
 
 def acquire(
@@ -52,12 +57,16 @@ def acquire(
         log.info("nothing is left to acquire", extra={"device": device.name})
         return
     with Quota(data_dir, config.journal) as quota:
-        board = board_class(device.board_kind)(device)
+        board = GuardedBoard(device)
         try:
             board.open()
         except BoardError as error:
             raise CannotStartError(f"device {device.name!r}: {error}; connect the board and start again") from error
         _Acquisition(config, device, board, journal, quota, stop, before).run()
+
+
+class BoardHangsError(BoardError):
+    """The board's code does not come back; what it had given is journaled, and its process is to be left."""
 
 
 class _Acquisition:
@@ -67,7 +76,7 @@ class _Acquisition:
         self,
         config: Config,
         device: DeviceConfig,
-        board: Board,
+        board: GuardedBoard,
         journal: Path,
         quota: Quota,
         stop: threading.Event,
@@ -91,8 +100,15 @@ class _Acquisition:
         while tasks and not self._stop.is_set():
             try:
                 outcomes = _Session(self, tasks).run()
-            finally:
+            except BoardHangsError:
+                closing = threading.Thread(target=self._board.close, name="close", daemon=True)
+                closing.start()
+                closing.join(_CLOSE_S)
+                raise
+            except BaseException:
                 self._board.close()
+                raise
+            self._board.close()
             for task in tasks:
                 if outcomes[task.name].end == "failed":
                     reason = outcomes[task.name].reason
@@ -152,6 +168,7 @@ class _Acquisition:
             why_cut_off=self._why_cut_off,
             on_error=task.on_error or "return",
             before=self._before.get(task.name),
+            attendance=Attendance(stream_name(self._device.name, task.name)),
         )
 
     def _why_cut_off(self) -> str | None:
@@ -185,26 +202,36 @@ class _Acquisition:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Prepared:
     """A task that is set up on its board, and not started."""
 
-    source: BlockSource | PolledSource
+    source: GuardedBlocks | GuardedReadings
     request: RunRequest
 
     def run(self, halt: threading.Event) -> Outcome:
         """Run it once. Raises what the journal raises."""
         try:
             if self.request.kind == "readings":
-                return run_readings(cast(PolledSource, self.source), self.request, halt)
-            return run_blocks(cast(BlockSource, self.source), self.request, halt)
+                return run_readings(cast(GuardedReadings, self.source), self.request, halt)
+            return run_blocks(cast(GuardedBlocks, self.source), self.request, halt)
         except BoardError as error:
             return Outcome("lost", 0, str(error))
+
+    def why_hung(self, halted_ns: int | None) -> str | None:
+        """Return why its thread is to be given up, or None; `halted_ns` is when it was told to end."""
+        busy = self.source.busy
+        if busy is None or (halted_ns is None and busy.what != "stop"):
+            return None
+        since_s = (time.perf_counter_ns() - max(busy.since_ns, halted_ns or 0)) / 1e9
+        if since_s < HANG_S:
+            return None
+        return self.source.said(f"{busy.what} has not come back for {since_s:.0f} s: its run ends without it")
 
     def drop(self) -> None:
         """Give it up without a run."""
         if self.request.kind == "blocks":
-            cast(BlockSource, self.source).stop()
+            cast(GuardedBlocks, self.source).stop()
 
 
 class _Session:
@@ -229,14 +256,33 @@ class _Session:
         ]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            if self._acquisition.stop.wait(_POLL_S):
-                self._halt.set()
-                for thread in threads:
-                    thread.join()
+        hung = self._await_end(dict(zip(prepared.values(), threads, strict=True)))
         if self._errors:
             raise self._errors[0]
+        if hung:
+            raise BoardHangsError(hung)
         return {name: self._seen_from_outside(outcome) for name, outcome in self._outcomes.items()}
+
+    def _await_end(self, threads: dict["_Prepared", threading.Thread]) -> str:
+        """Wait until all have ended; end the run of a thread that hangs without it, and return what hangs."""
+        halted_ns, hung = None, []
+        while any(thread.is_alive() for thread in threads.values()):
+            if halted_ns is None and self._halt.is_set():
+                halted_ns = time.perf_counter_ns()
+            for task, thread in list(threads.items()):
+                if halted_ns is None:
+                    task.request.attendance.look()
+                why = task.why_hung(halted_ns) if thread.is_alive() else None
+                if why is not None:
+                    self._halt.set()
+                    task.request.attendance.abandon(why)
+                    hung.append(why)
+                    del threads[task]
+            if halted_ns is None and self._acquisition.stop.wait(_POLL_S):
+                self._halt.set()
+            elif halted_ns is not None:
+                time.sleep(_POLL_S)
+        return "; ".join(hung)
 
     def _prepared(self) -> dict[str, _Prepared]:
         """Set all tasks up, or none."""

@@ -10,6 +10,7 @@ import msgspec
 from dtolbus.errors import UsageError
 from dtolbus.topics import shortened
 from dtolbus_producer.boards import board_class
+from dtolbus_producer.boards.guarding import check_device
 from dtolbus_producer.configkeys import key_problem, number_problem
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
@@ -223,7 +224,7 @@ def _check_device(key: str, device: DeviceConfig, source: str) -> None:
         problem = key_problem(device.options, kind.options_type)
         if problem is not None:
             _wrong(source, f"{key}.options.{problem}")
-        kind.check(device)
+        check_device(kind, device)
     except WrongKeyError as error:
         raise UsageError(f"{source}: {key}.{error}") from error
     except msgspec.ValidationError as error:

@@ -14,8 +14,10 @@ from dtolbus.channels import status_of_codes
 from dtolbus.errors import BoardError
 from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind, block_of_run, utc_from_ns
 from dtolbus.runs import RunClock
-from dtolbus_producer.boards import BlockSource, Buffer, End, Fault, TaskPlan
-from dtolbus_producer.boards.delivered import checked
+from dtolbus_producer.arriving import Times, arrival_problem, count_problem, pieces_of
+from dtolbus_producer.attending import Attendance
+from dtolbus_producer.boards import Buffer, End, Fault, TaskPlan
+from dtolbus_producer.boards.guarding import GuardedBlocks
 from dtolbus_producer.clockfit import ClockFit, Stamp
 from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
@@ -29,6 +31,7 @@ from dtolbus_producer.wallclock import WallClock
 log = logging.getLogger(__name__)
 
 _READ_TIMEOUT_S = 0.1
+_AT_ONCE_NS = 1_000_000
 _DRAIN_S = 10.0
 """How long a stopped board may go on giving what it had, s."""
 _CALLBACK_LATE_NS = 100_000_000
@@ -56,6 +59,8 @@ class RunRequest:
     """What becomes of a poll that fails."""
     before: Before | None = None
     """What it goes on from."""
+    attendance: Attendance
+    """Who looks after it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Outcome:
     reason: str = ""
 
 
-def run_blocks(source: BlockSource, request: RunRequest, halt: threading.Event) -> Outcome:
+def run_blocks(source: GuardedBlocks, request: RunRequest, halt: threading.Event) -> Outcome:
     """Run a clocked task until it is done, `halt` is set, or the board is lost. Raises what the journal raises."""
     before_ns = time.perf_counter_ns()
     try:
@@ -83,8 +88,10 @@ def run_blocks(source: BlockSource, request: RunRequest, halt: threading.Event) 
     try:
         outcome = run.follow(source, halt)
     finally:
-        source.stop()
-        run.intake.finish(end_of(outcome), run.clock())
+        try:
+            run.stop(source)
+        finally:
+            run.intake.finish(end_of(outcome), run.clock())
     return outcome
 
 
@@ -153,22 +160,25 @@ class _ClockedRun:
         self._fit = self._fit_from(bracket_ns)
         self._next = 0
         self._stamp: Stamp | None = None
+        self._times = Times(bracket_ns[0], bracket_ns[1], bracket_ns[0], bracket_ns[1])
+        self._told: set[str] = set()
         self.intake = intake_of(self._info, self._offset_ns, plan, request)
+        request.attendance.began(self.intake, plan, lambda: self._next, self.clock)
 
-    def follow(self, source: BlockSource, halt: threading.Event) -> Outcome:
+    def follow(self, source: GuardedBlocks, halt: threading.Event) -> Outcome:
         """Read the source to its end; once `halt` is set stop it, and read what it had delivered."""
         asked = self._info.samples_asked
         stopped_ns: int | None = None
         while stopped_ns is None or time.perf_counter_ns() - stopped_ns < _DRAIN_S * 1e9:
             if halt.is_set() and stopped_ns is None:
-                source.stop()
+                self.stop(source)
                 stopped_ns = time.perf_counter_ns()
             step = self._wall.look()
             if step is not None:
                 self.intake.event("clock_step", step.message, self._next)
-            found = _read(source)
+            found = self._read(source)
             if found is End.END:
-                return Outcome("done", self._next) if stopped_ns is None else self._halted()
+                return self._ended() if stopped_ns is None else self._halted()
             if isinstance(found, Fault):
                 self._take_fault(found)
                 if found.fatal:
@@ -179,6 +189,12 @@ class _ClockedRun:
                 return Outcome("done", self._next)
         log.warning("board does not stop", extra={"run": self._info.run_id, "after_s": _DRAIN_S})
         return self._halted()
+
+    def stop(self, source: GuardedBlocks) -> None:
+        """Stop the source; what goes wrong there is an event, and costs nothing."""
+        problem = source.stop()
+        if problem is not None:
+            self._tell_once("stop", problem)
 
     def clock(self) -> RunClock:
         """Return how the run's clock went, and log it."""
@@ -204,14 +220,70 @@ class _ClockedRun:
         self.intake.event(fault.kind, fault.message, self._next, lost)
         self._next += lost
 
+    def _read(self, source: GuardedBlocks) -> Buffer | Fault | End | None:
+        """Return what came, as far as it can be; None where nothing did."""
+        asked_ns = time.perf_counter_ns()
+        try:
+            found = source.read(_READ_TIMEOUT_S)
+        except BoardError as error:
+            found = Fault("sdk_error", str(error), fatal=True)
+        now_ns = time.perf_counter_ns()
+        if isinstance(found, Buffer) and not found.codes.shape[1]:
+            self._tell_once("empty", f"{self._plan.board}: the board gives buffers without samples, which are left out")
+            found = None
+        if found is None and now_ns - asked_ns < _AT_ONCE_NS:
+            time.sleep(_AT_ONCE_NS / 1e9)  # it did not wait
+        if isinstance(found, Buffer):
+            found = self._possible(found, now_ns)
+        if isinstance(found, Buffer | Fault):
+            self._request.attendance.heard()
+        return found
+
+    def _possible(self, buffer: Buffer, now_ns: int) -> Buffer | Fault:
+        """Return the buffer, with this instant where it cannot have come when the board says; else a fatal fault."""
+        plan, times = self._plan, self._times._replace(now_ns=now_ns)
+        problem = count_problem(buffer, self._next, plan, times)
+        if problem is not None:
+            return Fault("sdk_error", f"{plan.board}: the board gave {problem}", fatal=True)
+        arrived_ns = buffer.arrived_mono_ns
+        problem = arrival_problem(buffer, self._next + buffer.codes.shape[1], plan, times)
+        if problem is not None:
+            self._tell_once("arrival", f"{plan.board}: the board gave {problem}: when they were read counts instead")
+            arrived_ns = now_ns
+        else:
+            times = times._replace(last_arrived_ns=max(arrived_ns, times.last_arrived_ns))
+        self._times = times._replace(last_ns=now_ns)
+        return buffer._replace(arrived_mono_ns=arrived_ns, asked_mono_ns=min(buffer.asked_mono_ns, arrived_ns))
+
+    def _tell_once(self, what: str, message: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("board odd", extra={"run": self._info.run_id, "cause": message})
+            self.intake.event("sdk_error", message, self._next)
+
+    def _ended(self) -> Outcome:
+        """Return the outcome of a run whose board has no more to give; what is no recording has more."""
+        asked = self._info.samples_asked
+        if asked is None or self._plan.can_wait:
+            return Outcome("done", self._next)
+        why = f"{self._plan.board}: the board ended by itself after {self._next} of {asked} samples"
+        self.intake.event("sdk_error", why, self._next)
+        return Outcome("lost", self._next, why)
+
     def _take(self, buffer: Buffer) -> None:
-        info, first = self._info, self._next
-        delivered = buffer.codes.shape[1]
-        count = self._within_asked(delivered)
-        if self._plan.is_triggered and first == 0:
-            trigger = _bracket_of_trigger(self._armed_ns, buffer.arrived_mono_ns, delivered, self._plan.rate_hz)
+        delivered, plan = buffer.codes.shape[1], self._plan
+        if plan.is_triggered and self._next == 0:
+            trigger = _bracket_of_trigger(self._armed_ns, buffer.arrived_mono_ns, delivered, plan.rate_hz)
             self._fit = self._fit_from(trigger)
-        self._fit.callback(first + delivered, buffer.arrived_mono_ns)
+        self._fit.callback(self._next + delivered, buffer.arrived_mono_ns)
+        pieces, at = pieces_of(self._within_asked(delivered), plan), 0
+        for count in pieces:
+            self._take_piece(buffer, at, count, can_wait=plan.can_wait or len(pieces) > 1)
+            at += count
+
+    def _take_piece(self, buffer: Buffer, at: int, count: int, *, can_wait: bool) -> None:
+        """Journal `count` samples of the buffer from `at` on."""
+        info, first = self._info, self._next
         stamp = self._stamp = self._fit.stamp(first, count)
         earliest, anchor = self._fit.take_earliest(), None
         if earliest is not None:
@@ -220,8 +292,8 @@ class _ClockedRun:
         self._next = first + count
 
         def make(index: int) -> Record:
-            codes = buffer.codes[:, :count]
-            told = {name: status[:count] for name, status in buffer.sensor_status.items()}
+            codes = buffer.codes[:, at : at + count]
+            told = {name: status[at : at + count] for name, status in buffer.sensor_status.items()}
             return block_of_run(
                 info,
                 index=index,
@@ -235,14 +307,7 @@ class _ClockedRun:
                 sensor_status=merged(told, status_of_codes(codes, info.channels)),
             )
 
-        if self._plan.can_wait:
+        if can_wait:
             self.intake.put(make)
         else:
             self.intake.offer(make, first, count)
-
-
-def _read(source: BlockSource) -> Buffer | Fault | End | None:
-    try:
-        return checked(source.read(_READ_TIMEOUT_S), source.plan)
-    except BoardError as error:
-        return Fault("sdk_error", str(error), fatal=True)

@@ -8,7 +8,8 @@ from dtolbus.bounds import check_run
 from dtolbus.cli import topic_prefix
 from dtolbus.errors import BoardError, CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
-from dtolbus_producer.boards import Board, TaskPlan, board_class
+from dtolbus_producer.boards import TaskPlan
+from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.boards.sharing import take
 from dtolbus_producer.checking.forecast import Flow, hours_left
 from dtolbus_producer.checking.report import (
@@ -75,7 +76,7 @@ def _device(
     """Open the device's board for a moment and read its tasks back; `taken` has who takes which hardware."""
     tasks: list[TaskReport] = []
     try:
-        board = board_class(device.board_kind)(device)
+        board = GuardedBoard(device)
         board.open()
         try:
             take(board, device, taken)
@@ -104,7 +105,7 @@ def _without_values(device: DeviceConfig, plan: TaskPlan) -> Iterator[str]:
             yield f"{what} gives a value: look at its range or gain, and at the volts of its conversion"
 
 
-def _plan(board: Board, task: TaskConfig) -> TaskPlan:
+def _plan(board: GuardedBoard, task: TaskConfig) -> TaskPlan:
     if task.kind == "readings":
         return board.readings(task).plan
     source = board.blocks(task)
