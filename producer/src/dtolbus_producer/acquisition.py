@@ -4,26 +4,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from dtolbus.bounds import check_run
 from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import RunInfo
 from dtolbus.topics import stream_name
-from dtolbus_producer.attending import HANG_S, Attendance
+from dtolbus_producer.attending import Attendance
 from dtolbus_producer.boards import Seekable
-from dtolbus_producer.boards.guarding import GuardedBlocks, GuardedBoard, GuardedReadings
+from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
-from dtolbus_producer.polling import run_readings
+from dtolbus_producer.prepared import Prepared
 from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.resuming import Before, earlier_runs, rest_of
-from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_info
+from dtolbus_producer.taskrun import Outcome, RunRequest, run_info
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
 log = logging.getLogger(__name__)
@@ -123,7 +121,7 @@ class _Acquisition:
             log.warning("board lost", extra={"device": self._device.name, "reason": reason})
             away_s = self._reopen(0.0 if any(outcome.samples for outcome in outcomes.values()) else away_s, reason)
 
-    def prepared(self, task: TaskConfig) -> "_Prepared":
+    def prepared(self, task: TaskConfig) -> Prepared:
         """Set a task up on the board. Raises UsageError, and BoardError where the board is gone."""
         try:
             source = self._board.readings(task) if task.kind == "readings" else self._board.blocks(task)
@@ -132,7 +130,7 @@ class _Acquisition:
         before = self._before.get(task.name)
         if before is not None and isinstance(source, Seekable):
             source.skip(before.samples)
-        prepared = _Prepared(source, self._request(task, source.plan.rate_hz))
+        prepared = Prepared(source, self._request(task, source.plan.rate_hz))
         try:
             check_run(run_info(source.plan, prepared.request, time.perf_counter_ns(), 0))
         except UsageError:
@@ -202,38 +200,6 @@ class _Acquisition:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    """A task that is set up on its board, and not started."""
-
-    source: GuardedBlocks | GuardedReadings
-    request: RunRequest
-
-    def run(self, halt: threading.Event) -> Outcome:
-        """Run it once. Raises what the journal raises."""
-        try:
-            if self.request.kind == "readings":
-                return run_readings(cast(GuardedReadings, self.source), self.request, halt)
-            return run_blocks(cast(GuardedBlocks, self.source), self.request, halt)
-        except BoardError as error:
-            return Outcome("lost", 0, str(error))
-
-    def why_hung(self, halted_ns: int | None) -> str | None:
-        """Return why its thread is to be given up, or None; `halted_ns` is when it was told to end."""
-        busy = self.source.busy
-        if busy is None or (halted_ns is None and busy.what != "stop"):
-            return None
-        since_s = (time.perf_counter_ns() - max(busy.since_ns, halted_ns or 0)) / 1e9
-        if since_s < HANG_S:
-            return None
-        return self.source.said(f"{busy.what} has not come back for {since_s:.0f} s: its run ends without it")
-
-    def drop(self) -> None:
-        """Give it up without a run."""
-        if self.request.kind == "blocks":
-            cast(GuardedBlocks, self.source).stop()
-
-
 class _Session:
     """All tasks of the board on a thread each, until they are done, or one of them loses the board."""
 
@@ -263,7 +229,7 @@ class _Session:
             raise BoardHangsError(hung)
         return {name: self._seen_from_outside(outcome) for name, outcome in self._outcomes.items()}
 
-    def _await_end(self, threads: dict["_Prepared", threading.Thread]) -> str:
+    def _await_end(self, threads: dict[Prepared, threading.Thread]) -> str:
         """Wait until all have ended; end the run of a thread that hangs without it, and return what hangs."""
         halted_ns, hung = None, []
         while any(thread.is_alive() for thread in threads.values()):
@@ -284,9 +250,9 @@ class _Session:
                 time.sleep(_POLL_S)
         return "; ".join(hung)
 
-    def _prepared(self) -> dict[str, _Prepared]:
+    def _prepared(self) -> dict[str, Prepared]:
         """Set all tasks up, or none."""
-        prepared: dict[str, _Prepared] = {}
+        prepared: dict[str, Prepared] = {}
         try:
             for task in self._tasks:
                 prepared[task.name] = self._acquisition.prepared(task)
@@ -296,7 +262,7 @@ class _Session:
             raise
         return prepared
 
-    def _run_task(self, name: str, task: _Prepared) -> None:
+    def _run_task(self, name: str, task: Prepared) -> None:
         try:
             outcome = task.run(self._halt)
         except Exception as error:

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 SILENT = "silent"
 """Kind of the event of a board that gives nothing, and of the one that tells that it gives again."""
+AGAIN = "the board gives again"
+"""How the latter's message begins."""
 _SILENT_S = 5.0
 _SILENT_BLOCKS = 10
 HANG_S = 10.0
@@ -62,7 +64,7 @@ class Attendance:
             intake = self._intake
         if was_told and intake is not None:
             log.warning("board gives again", extra={"stream": self._stream, "after_s": round(silent_s, 1)})
-            intake.event(SILENT, f"the board gives again, after {silent_s:.1f} s of nothing", self._over())
+            intake.event(SILENT, f"{AGAIN}, after {silent_s:.1f} s of nothing", self._over())
 
     def look(self) -> None:
         """Tell of a board that has given nothing for too long, once. Never waits."""

@@ -25,6 +25,7 @@ from dtolbus_producer.postgres_embedded import EMBEDDED, EmbeddedPostgres
 from dtolbus_producer.progress import Rates
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.shortfall import shortfalls
+from dtolbus_producer.silences import Silences
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
 from dtolbus_producer.tasks import DeviceConfig
@@ -92,6 +93,9 @@ def _certified(config: Config, session: "Session", certificate: Certificate, par
         certificate.note("no run was recorded: nothing to compare")
         return 1
     code = certificate.verify(runs, list(parts.sinks), dsn)
+    for stream, told in session.watch.silent().items():
+        certificate.remark(f"but not everything was recorded: {stream}: {told}, to its end")
+        code = code or 1
     lacking = "; ".join(shortfalls(session.unfinished(config), session.watch.had()))
     if lacking and session.was_asked_to_stop:
         certificate.remark(f"stopped before its end: {lacking}")
@@ -115,6 +119,7 @@ class Session:
         self._pids: dict[str, int | None] = {}
         self._is_pids_problem_told = False
         self.watch = Watch(data, parts.sinks)
+        self._silences = Silences(self.watch.backwards)
         self._rates = Rates()
         ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
         self._stalls = Stalls(ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
@@ -219,7 +224,8 @@ class Session:
         if self._display is not None:
             seen = self.watch.snapshot(now)
             self._rates.add(seen)
-            for line in self._stalls.note(now, seen.sinks):
+            lines = [*self._stalls.note(now, seen.sinks), *self._silences.note(now, self.watch.new_runs())]
+            for line in lines:
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
             self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))

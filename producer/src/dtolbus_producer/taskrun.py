@@ -14,13 +14,14 @@ from dtolbus.channels import status_of_codes
 from dtolbus.errors import BoardError
 from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind, block_of_run, utc_from_ns
 from dtolbus.runs import RunClock
-from dtolbus_producer.arriving import Times, arrival_problem, count_problem, pieces_of
+from dtolbus_producer.arriving import pieces_of
 from dtolbus_producer.attending import Attendance
 from dtolbus_producer.boards import Buffer, End, Fault, TaskPlan
 from dtolbus_producer.boards.guarding import GuardedBlocks
 from dtolbus_producer.clockfit import ClockFit, Stamp
 from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.receiving import Reception
 from dtolbus_producer.resuming import Before
 from dtolbus_producer.runid import new_run_id
 from dtolbus_producer.sensing import merged
@@ -30,8 +31,6 @@ from dtolbus_producer.wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
-_READ_TIMEOUT_S = 0.1
-_AT_ONCE_NS = 1_000_000
 _DRAIN_S = 10.0
 """How long a stopped board may go on giving what it had, s."""
 _CALLBACK_LATE_NS = 100_000_000
@@ -160,9 +159,8 @@ class _ClockedRun:
         self._fit = self._fit_from(bracket_ns)
         self._next = 0
         self._stamp: Stamp | None = None
-        self._times = Times(bracket_ns[0], bracket_ns[1], bracket_ns[0], bracket_ns[1])
-        self._told: set[str] = set()
         self.intake = intake_of(self._info, self._offset_ns, plan, request)
+        self._reception = Reception(plan, bracket_ns, request.attendance.heard, self._tell)
         request.attendance.began(self.intake, plan, lambda: self._next, self.clock)
 
     def follow(self, source: GuardedBlocks, halt: threading.Event) -> Outcome:
@@ -176,7 +174,7 @@ class _ClockedRun:
             step = self._wall.look()
             if step is not None:
                 self.intake.event("clock_step", step.message, self._next)
-            found = self._read(source)
+            found = self._reception.read(source, self._next)
             if found is End.END:
                 return self._ended() if stopped_ns is None else self._halted()
             if isinstance(found, Fault):
@@ -194,7 +192,7 @@ class _ClockedRun:
         """Stop the source; what goes wrong there is an event, and costs nothing."""
         problem = source.stop()
         if problem is not None:
-            self._tell_once("stop", problem)
+            self._reception.tell_once("stop", problem)
 
     def clock(self) -> RunClock:
         """Return how the run's clock went, and log it."""
@@ -204,6 +202,10 @@ class _ClockedRun:
         found = RunClock(moved_ns, *rate, self._stamp.uncertainty_ns)
         log.info("clock", extra={"run": self._info.run_id, **msgspec.structs.asdict(found)})
         return found
+
+    def _tell(self, message: str) -> None:
+        log.warning("board odd", extra={"run": self._info.run_id, "cause": message})
+        self.intake.event("sdk_error", message, self._next)
 
     def _halted(self) -> Outcome:
         return halted(self.intake, self._next, self._request)
@@ -219,47 +221,6 @@ class _ClockedRun:
         lost = self._within_asked(fault.lost_samples)
         self.intake.event(fault.kind, fault.message, self._next, lost)
         self._next += lost
-
-    def _read(self, source: GuardedBlocks) -> Buffer | Fault | End | None:
-        """Return what came, as far as it can be; None where nothing did."""
-        asked_ns = time.perf_counter_ns()
-        try:
-            found = source.read(_READ_TIMEOUT_S)
-        except BoardError as error:
-            found = Fault("sdk_error", str(error), fatal=True)
-        now_ns = time.perf_counter_ns()
-        if isinstance(found, Buffer) and not found.codes.shape[1]:
-            self._tell_once("empty", f"{self._plan.board}: the board gives buffers without samples, which are left out")
-            found = None
-        if found is None and now_ns - asked_ns < _AT_ONCE_NS:
-            time.sleep(_AT_ONCE_NS / 1e9)  # it did not wait
-        if isinstance(found, Buffer):
-            found = self._possible(found, now_ns)
-        if isinstance(found, Buffer | Fault):
-            self._request.attendance.heard()
-        return found
-
-    def _possible(self, buffer: Buffer, now_ns: int) -> Buffer | Fault:
-        """Return the buffer, with this instant where it cannot have come when the board says; else a fatal fault."""
-        plan, times = self._plan, self._times._replace(now_ns=now_ns)
-        problem = count_problem(buffer, self._next, plan, times)
-        if problem is not None:
-            return Fault("sdk_error", f"{plan.board}: the board gave {problem}", fatal=True)
-        arrived_ns = buffer.arrived_mono_ns
-        problem = arrival_problem(buffer, self._next + buffer.codes.shape[1], plan, times)
-        if problem is not None:
-            self._tell_once("arrival", f"{plan.board}: the board gave {problem}: when they were read counts instead")
-            arrived_ns = now_ns
-        else:
-            times = times._replace(last_arrived_ns=max(arrived_ns, times.last_arrived_ns))
-        self._times = times._replace(last_ns=now_ns)
-        return buffer._replace(arrived_mono_ns=arrived_ns, asked_mono_ns=min(buffer.asked_mono_ns, arrived_ns))
-
-    def _tell_once(self, what: str, message: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            log.warning("board odd", extra={"run": self._info.run_id, "cause": message})
-            self.intake.event("sdk_error", message, self._next)
 
     def _ended(self) -> Outcome:
         """Return the outcome of a run whose board has no more to give; what is no recording has more."""
@@ -305,6 +266,7 @@ class _ClockedRun:
                 read_started_at=utc_from_ns(buffer.asked_mono_ns + self._offset_ns),
                 read_finished_at=utc_from_ns(buffer.arrived_mono_ns + self._offset_ns),
                 sensor_status=merged(told, status_of_codes(codes, info.channels)),
+                told_status=told,
             )
 
         if can_wait:

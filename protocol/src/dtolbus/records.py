@@ -196,6 +196,8 @@ class DaqBlock:
     """Whether the sensors' curve is already applied, so that `unit` is the measured quantity's."""
     sensor_status: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """For each channel that has any: a SensorStatus for each sample; shape (samples,)."""
+    told_status: Mapping[str, NDArray[np.int64]] | None = None
+    """What of it the board told, rather than the codes, in the journal; None: not known."""
     error: ErrorInfo | None = None
     """Why this block holds no valid samples; an exception given here is kept as its name and message."""
     run_id: str | None = None
@@ -375,6 +377,7 @@ def block_of_run(
     read_started_at: datetime | None = None,
     read_finished_at: datetime | None = None,
     sensor_status: Mapping[str, Iterable[int]] | None = None,
+    told_status: Mapping[str, NDArray[np.int64]] | None = None,
     error: ErrorInfo | None = None,
     anchor: Anchor | None = None,
 ) -> DaqBlock:
@@ -406,6 +409,7 @@ def block_of_run(
         units=run.units,
         is_linearised=True,
         sensor_status=dict(sensor_status or {}),  # type: ignore[arg-type]  # made arrays by the block
+        told_status=told_status,
         error=error,
         run_id=run.run_id,
     )

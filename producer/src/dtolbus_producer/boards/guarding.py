@@ -73,12 +73,12 @@ class Busy(NamedTuple):
     """Monotonic instant of the call, ns."""
 
 
-def words_of(error: BaseException) -> str:
-    """Return an exception in one line, cut where it is long; one that cannot be shown by its type alone."""
+def words_of(thing: object) -> str:
+    """Return an exception, or what was given, in one line, cut where it is long; what cannot be shown by its type."""
     try:
-        words = repr(error)
+        words = repr(thing)
     except Exception:
-        words = f"{type(error).__name__}, which cannot be shown"
+        words = f"{type(thing).__name__}, which cannot be shown"
     return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]} … [cut: {len(words)} characters]"
 
 
