@@ -75,8 +75,9 @@ def test_a_conversion_that_no_voltage_of_the_range_has_a_value_of_is_a_problem(t
     ]
     lab.write_text(json.dumps({"device": [{"name": "dev", "task": [{"name": "t", "channels": channels}]}]}))
     done = call(check, asked(lab), capsys)
-    assert done.code == 3
-    assert "channel 'load': no voltage of its range gives a value: look at its range" in done.err
+    assert done.code == 2
+    assert "channel 'load': no voltage of its range gives a value: look at its range (-1 to 1 V) or gain" in done.err
+    assert "and at its table" in done.err
     assert "channel 'pt': no voltage" in done.err
     assert "'cold'" not in done.err
     assert re.search(r"cold +2 +-0\.1 to 0\.1 V +100 +-199\.\d+ to -0\.\d+ °C", done.out), done.out

@@ -10,6 +10,7 @@ import msgspec
 from dtolbus.errors import UsageError
 from dtolbus.topics import shortened
 from dtolbus_producer.boards import board_class
+from dtolbus_producer.boards.guarding import check_device
 from dtolbus_producer.configkeys import key_problem, number_problem
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
@@ -19,6 +20,7 @@ from dtolbus_producer.tomlreading import read_toml
 
 _HIGHEST_PORT = 65_535
 _LEAST_MB_S = 0.1
+_LONGEST_RECONNECT_S = 1e9
 _SIM_THROUGHPUT_HZ = 50_000
 
 
@@ -212,8 +214,9 @@ def _check_numbers(config: Config) -> None:
 
 def _check_device(key: str, device: DeviceConfig, source: str) -> None:
     try:
-        if not (device.reconnect_s >= 0 and math.isfinite(device.reconnect_s)):
-            raise WrongKeyError("reconnect_s", f"{device.reconnect_s:g}: give a number of seconds, 0 or more")
+        if not 0 <= device.reconnect_s <= _LONGEST_RECONNECT_S:
+            why = f"{device.reconnect_s:g}: give a number of seconds, 0 or more, at most {_LONGEST_RECONNECT_S:g}"
+            raise WrongKeyError("reconnect_s", why)
         if not device.tasks:
             raise WrongKeyError("task", f"the device {device.name!r} has no task: add a [[device.task]]")
         check_names("task", [task.name for task in device.tasks])
@@ -223,7 +226,7 @@ def _check_device(key: str, device: DeviceConfig, source: str) -> None:
         problem = key_problem(device.options, kind.options_type)
         if problem is not None:
             _wrong(source, f"{key}.options.{problem}")
-        kind.check(device)
+        check_device(kind, device)
     except WrongKeyError as error:
         raise UsageError(f"{source}: {key}.{error}") from error
     except msgspec.ValidationError as error:

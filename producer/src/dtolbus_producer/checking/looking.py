@@ -8,7 +8,8 @@ from dtolbus.bounds import check_run
 from dtolbus.cli import topic_prefix
 from dtolbus.errors import BoardError, CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
-from dtolbus_producer.boards import Board, TaskPlan, board_class
+from dtolbus_producer.boards import TaskPlan
+from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.boards.sharing import take
 from dtolbus_producer.checking.forecast import Flow, hours_left
 from dtolbus_producer.checking.junctions import junction_warnings
@@ -23,6 +24,7 @@ from dtolbus_producer.checking.report import (
 from dtolbus_producer.checking.spans import measured_span
 from dtolbus_producer.checking.warnings import warnings_of
 from dtolbus_producer.config import Config
+from dtolbus_producer.conversions import conversion_key
 from dtolbus_producer.disks import disk_number, existing, folder_problem, room
 from dtolbus_producer.locking import is_locked
 from dtolbus_producer.outside import registered_outside
@@ -50,6 +52,7 @@ def look(config: Config) -> Report:
     devices = tuple(_device(config, device, runs, problems, taken) for device in config.devices)
     for flow in runs:
         check_run(flow.run)
+    wrong = [line for flow in runs for line in _without_values(config, flow.run)]
     problems += _folder_problems(data)
     for sink in config.sinks:
         missing = missing_package(sink.kind)
@@ -66,7 +69,8 @@ def look(config: Config) -> Report:
         host=config.gateway.host,
         ports=_ports(config, problems),
         run=config.run,
-        problems=tuple(problems),
+        problems=(*wrong, *problems),
+        is_wrong=bool(wrong),
         warnings=(
             *warnings_of(devices),
             *junction_warnings(devices),
@@ -81,7 +85,7 @@ def _device(
     """Open the device's board for a moment and read its tasks back; `taken` has who takes which hardware."""
     tasks: list[TaskReport] = []
     try:
-        board = board_class(device.board_kind)(device)
+        board = GuardedBoard(device)
         board.open()
         try:
             take(board, device, taken)
@@ -90,7 +94,6 @@ def _device(
                 run = _run(config, device, task, plan)
                 flow = Flow(run, plan.speed if math.isfinite(plan.speed) else 1.0)
                 runs.append(flow)
-                problems += _without_values(device, plan)
                 tasks.append(_task(task, plan, flow))
         finally:
             board.close()
@@ -101,16 +104,19 @@ def _device(
     return DeviceReport(name=device.name, board=device.board, tasks=tuple(tasks))
 
 
-def _without_values(device: DeviceConfig, plan: TaskPlan) -> Iterator[str]:
+def _without_values(config: Config, run: RunInfo) -> Iterator[str]:
     """Yield the channels whose conversion gives no value at any voltage of their range."""
-    for channel in plan.channels:
+    (task,) = (task for task in config.device(run.device).tasks if task.name == run.task)
+    keys = {channel.name: conversion_key(channel) for channel in task.channel_configs}
+    for channel in run.channels:
         span = measured_span(channel)
         if span is not None and math.isnan(span[0]):
-            what = f"device {device.name!r}, channel {channel.name!r}: no voltage of its range"
-            yield f"{what} gives a value: look at its range or gain, and at the volts of its conversion"
+            limits = "" if channel.range is None else f" ({channel.range[0]:g} to {channel.range[1]:g} V)"
+            what = f"device {run.device!r}, channel {channel.name!r}: no voltage of its range gives a value"
+            yield f"{what}: look at its range{limits} or gain, and at its {keys.get(channel.name) or 'conversion'}"
 
 
-def _plan(board: Board, task: TaskConfig) -> TaskPlan:
+def _plan(board: GuardedBoard, task: TaskConfig) -> TaskPlan:
     if task.kind == "readings":
         return board.readings(task).plan
     source = board.blocks(task)

@@ -83,5 +83,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     run: dict[str, Any]
     problems: tuple[str, ...]
     """What keeps it from starting."""
+    is_wrong: bool = False
+    """Whether the configuration is what keeps it, of whatever else does."""
     warnings: tuple[str, ...] = ()
     """What keeps it from nothing, and may not be meant."""
