@@ -70,6 +70,14 @@ def test_a_check_that_fails_is_one_line_without_a_traceback(tmp_path: Path) -> N
     assert done.stderr == f"dtolbus: {lab}: device[0].task[0].rat_hz: there is no such key; did you mean 'rate_hz'?\n"
 
 
+def test_up_tells_of_a_data_folder_that_fell_into_the_metadata(tmp_path: Path, lab: Path) -> None:
+    lab.write_text('[run]\ndata = "rig"\n' + lab.read_text())
+    with Up(tmp_path / "data", "--config", str(lab), "--duration", "0.5") as up:
+        assert up.end() == 0
+    (line,) = up.errors.splitlines()
+    assert line.startswith("note: data = 'rig' stands in [run]: it is metadata, and the data folder is ")
+
+
 def test_boards(tmp_path: Path) -> None:
     done = run("dtolbus", "boards")
     assert (done.returncode, done.stderr) == (0, "")

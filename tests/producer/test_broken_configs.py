@@ -241,8 +241,8 @@ CONVERSIONS = [  # in the place of the unit and the sensitivity of the channel y
     ),
     (
         "thermocouple = 'K'",
-        f"{Y}.thermocouple: 'K': without cold_junction the simulated board reads them in polled tasks only: give the task "
-        "kind = 'readings' (left out it is 'blocks')",
+        f"{Y}.thermocouple: 'K': without cold_junction the simulated board reads them in polled tasks only: "
+        "give the task kind = 'readings' (left out it is 'blocks')",
     ),
     ("thermocouple = 'K', cold_junction = 'cjc'", f"{Y}.cold_junction: 'cjc': there is no such channel in this task"),
     ("thermocouple = 'K', cold_junction = 'x'", f"{Y}.cold_junction: 'x': that channel does not measure °C"),

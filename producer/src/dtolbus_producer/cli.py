@@ -127,9 +127,12 @@ def up(meta: tuple[str, ...], duration_s: float | None, **options: Any) -> int:
 
     Exit 0 when every sink is complete.
     """
+    from dtolbus_producer.configplaces import misplaced  # noqa: PLC0415  # as above
     from dtolbus_producer.plan import UpOptions, resolve  # noqa: PLC0415  # as above
     from dtolbus_producer.stack import run_up  # noqa: PLC0415  # as above
 
     pairs = parse_pairs(meta, "--meta")
     config = resolve(UpOptions(meta=pairs, duration_s=duration_s, **options))
+    for remark in misplaced(config.run, config.data):
+        click.echo(f"note: {remark}", err=True)
     return run_up(config, duration_s, stop_event())
