@@ -12,6 +12,7 @@ import click
 
 from dtolbus.cli import Command, command, option, stop_event, topic_option
 from dtolbus.client import Endpoints
+from dtolbus.configfile import data_options
 from dtolbus.errors import UsageError
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
@@ -167,7 +168,7 @@ jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each ru
 
 
 @command("verify")
-@option("--data", type=click.Path(path_type=Path), default=Path("data"), help="Data folder.")
+@data_options
 @option("--run", "run_ids", multiple=True, envvar="DTOLBUS_RUN", help="Check this run only; repeatable.")
 @option("--sink", "sinks", multiple=True, envvar="DTOLBUS_SINK", help="Check this sink only; repeatable.")
 @option("--json", "machine", is_flag=True, help="Print JSON.")
