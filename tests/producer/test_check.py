@@ -13,6 +13,9 @@ from dtolbus.chunks import encode_record
 from dtolbus.records import DaqEvent
 from dtolbus_producer.boards.sim import SimBoard
 from dtolbus_producer.checking.forecast import hours_left, journal_bytes_s, sink_bytes_s
+from dtolbus_producer.checking.report import DiskReport, PlaceReport
+from dtolbus_producer.checking.warnings import warnings_of
+from dtolbus_producer.config import Config
 from dtolbus_producer.locking import locked
 from dtolbus_producer.lookingcli import check
 from dtolbus_producer.stack import LOCK_FILE
@@ -325,6 +328,18 @@ class TestLookAtThese:
         assert json.loads(done.out)["warnings"] == [
             "device 'uldaq0' could not be looked at: what it will take is in none of these numbers"
         ]
+
+    def test_of_several_disks_the_first_to_be_full_is_named_with_who_fills_it(self):
+        known = {"free_bytes": 1 << 40, "kept_free_bytes": 0, "bytes_s": 1e6}
+        disks = [
+            DiskReport(disk="/", hours_left=900.0, most_by="journal", **known),
+            DiskReport(disk="/mnt/second", hours_left=90.0, most_by="sqlite", **known),
+        ]
+        journal = PlaceReport(what="journal", kind="journal", place="/j", bytes_s=1.0, disk="/", hours_left=900.0)
+        config = Config(data="/rig")
+        (found,) = warnings_of(config, [], [journal], disks)
+        assert found == "the disk /mnt/second is full first; most of what goes there is written by sqlite"
+        assert list(warnings_of(config, [], [journal], disks[:1])) == []
 
     def test_one_sample_is_one_sample(self, lab, capsys):
         lab.write_text(LAB.replace("block_s = 0.05", "block_samples = 1\nsamples = 1"))

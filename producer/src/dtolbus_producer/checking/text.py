@@ -113,7 +113,7 @@ def _place(place: PlaceReport) -> tuple[str, ...]:
 def _disk(disk: DiskReport) -> str:
     kept = f", {show_size(disk.kept_free_bytes)} of it stay so (min_free)" if disk.kept_free_bytes else ""
     left = "" if disk.hours_left is None else f": enough for {show_hours(disk.hours_left)} of all that goes there"
-    left += f", most of it {disk.most_by!r}'s" if disk.most_by and disk.hours_left is not None else ""
+    left += f", most of it by {disk.most_by}" if disk.most_by and disk.hours_left is not None else ""
     return f"disk {disk.disk}: {show_size(disk.free_bytes)} free{kept}{left}"
 
 

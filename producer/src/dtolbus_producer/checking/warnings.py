@@ -82,4 +82,4 @@ def _first_full(disks: Sequence[DiskReport]) -> Iterator[str]:
     if len(left) > 1:
         first = min(left, key=lambda disk: left[disk])
         by = next(disk.most_by for disk in disks if disk.disk == first)
-        yield f"the disk {first} is full first; most of what goes there is {by!r}'s"
+        yield f"the disk {first} is full first; most of what goes there is written by {by}"
