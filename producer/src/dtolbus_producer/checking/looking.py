@@ -21,7 +21,7 @@ from dtolbus_producer.checking.report import (
     Report,
     TaskReport,
 )
-from dtolbus_producer.checking.spans import measured_span
+from dtolbus_producer.checking.spans import measured_span, resolution
 from dtolbus_producer.checking.warnings import warnings_of
 from dtolbus_producer.config import Config
 from dtolbus_producer.conversions import conversion_key
@@ -72,7 +72,7 @@ def look(config: Config) -> Report:
         problems=(*wrong, *problems),
         is_wrong=bool(wrong),
         warnings=(
-            *warnings_of(devices),
+            *warnings_of(config, devices, places, disks),
             *junction_warnings(devices),
             *(f"the sink {name!r} is {what}" for name, what in registered_outside(config, data)),
         ),
@@ -153,6 +153,7 @@ def _task(task: TaskConfig, plan: TaskPlan, flow: Flow) -> TaskReport:
         samples=task.samples_asked(plan.rate_hz),
         journal_bytes_s=flow.journal_bytes_s,
         channels=plan.channels,
+        resolutions=tuple(map(resolution, plan.channels)),
     )
 
 
@@ -203,10 +204,17 @@ def _disks(config: Config, places: list[PlaceReport], problems: list[str]) -> tu
         there = room(Path(disk))
         is_journal = disk == places[0].disk
         kept = free_bytes_asked(config.journal.min_free_bytes, there.total) if is_journal else 0
-        bytes_s = sum(place.bytes_s for place in places if place.disk == disk)
-        left = hours_left(there.free - kept, bytes_s)
+        there_go = [place for place in places if place.disk == disk]
+        bytes_s = sum(place.bytes_s for place in there_go)
         found.append(
-            DiskReport(disk=disk, free_bytes=there.free, kept_free_bytes=kept, bytes_s=bytes_s, hours_left=left)
+            DiskReport(
+                disk=disk,
+                free_bytes=there.free,
+                kept_free_bytes=kept,
+                bytes_s=bytes_s,
+                hours_left=hours_left(there.free - kept, bytes_s),
+                most_by=max(there_go, key=lambda place: place.bytes_s).what if bytes_s else None,
+            )
         )
         if there.free <= kept:
             problems.append(f"the disk {disk} is full: make room, or choose another folder with --data")
