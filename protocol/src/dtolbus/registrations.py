@@ -76,7 +76,7 @@ def registration_path(data: Path, name: str) -> Path:
 def read_registration(path: Path) -> Registration:
     """Return what the file says. Raises FileNotFoundError, and RawFormatError where it is no registration."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Registration)
+        return msgspec.json.decode(files.read(path), type=Registration)
     except msgspec.MsgspecError as error:
         raise RawFormatError(
             f"{path}: not a sink's registration: {error}; start its worker again, which has it written anew, or say "

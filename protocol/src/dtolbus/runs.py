@@ -296,7 +296,7 @@ class RunFolder:
     def _read_run_file(self) -> RunFile:
         path = self.path / RUN_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=RunFile)
+            return msgspec.json.decode(files.read(path), type=RunFile)
         except msgspec.MsgspecError as error:
             raise RawFormatError(f"{path} is damaged: it does not say what the run is") from error
 

@@ -207,7 +207,7 @@ class _Comparison:
     def _reading(self, reading: DaqReading) -> None:
         found = self._readings.take(reading.index)
         _count(self._line, reading.index, len(found))
-        self._line.samples += len(reading.values)
+        self._line.samples += len(reading.values) if found else 0
         if found and not same_reading(reading, found[0], self._sink):
             self._differs("reading", reading.index)
 

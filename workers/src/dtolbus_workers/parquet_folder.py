@@ -247,7 +247,7 @@ def read_identity(folder: Path) -> _Identity:
     """
     path = folder / IDENTITY
     with contextlib.suppress(msgspec.MsgspecError, OSError):
-        identity = msgspec.json.decode(path.read_bytes(), type=_Identity)
+        identity = msgspec.json.decode(files.read(path), type=_Identity)
         if identity.kind == "parquet" and identity.format == FORMAT:
             return identity
     raise CannotStartError(f"{path} is not that of a parquet folder in format {FORMAT}; choose another folder")

@@ -194,7 +194,7 @@ def check_ours(folder: Path, kind: str) -> None:
 def read_identity(path: Path) -> Identity:
     """Return the folder's identity. Raises CannotStartError where it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Identity)
+        return msgspec.json.decode(files.read(path), type=Identity)
     except msgspec.DecodeError as error:
         raise CannotStartError(f"{path} is not dtolbus's ({error}); choose another folder") from error
 
@@ -208,7 +208,7 @@ def identity_of(folder: Path) -> str | None:
 def read_sidecar(path: Path) -> RunFiles:
     """Return what a run's sidecar counts. Raises CannotStartError where it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=RunFiles)
+        return msgspec.json.decode(files.read(path), type=RunFiles)
     except msgspec.DecodeError as error:
         raise CannotStartError(
             f"{path} is damaged ({error}); move this run's files away, and it is stored again"

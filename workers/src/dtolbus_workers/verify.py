@@ -17,6 +17,7 @@ from dtolbus.topics import stream_name
 from dtolbus_workers.certificate import Certificate, Line, compare
 from dtolbus_workers.destination import Stored
 from dtolbus_workers.registry import destination_class
+from dtolbus_workers.settling import settled
 
 log = logging.getLogger(__name__)
 
@@ -116,21 +117,16 @@ def _registrations(data: Path, names: Collection[str], certificate: Certificate)
 
 
 def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Registration]) -> None:
-    status = folder.status()
+    status, why_not = settled(folder) if isinstance(folder, RunFolder) else (folder.status(), "")
     run = status.info
     certificate.runs += 1
     stream = stream_name(run.device, run.task)
-    manifest = folder.manifest()
-    lost = 0
-    for found in folder.records(0, status.head):
-        lost += _lost_samples(found, manifest)
-        if isinstance(found, Gap) and not found.cause.startswith(DELETED):
-            records = in_words(found.from_index, found.to_index)
-            what = f"{stream} {run.run_id}: the journal cannot give the records {records} any"
-            certificate.fail(f"{what} more ({found.cause}); sinks that have them have the only copy")
+    lost = _check_journal(certificate, folder, status)
     if lost:
         certificate.losses.append(f"{stream} {run.run_id}: {lost} samples a channel never reached the journal")
-    if status.state == "interrupted":
+    if why_not:
+        certificate.fail(f"{stream} {run.run_id}: {why_not}")
+    elif status.state == "interrupted":
         certificate.losses.append(f"{stream} {run.run_id}: interrupted after {status.head} records")
     for sink in sinks:
         if sink.takes(run):
@@ -142,6 +138,20 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
                 certificate.fail(f"{sink.name}: {_reason(error)}")
             else:
                 certificate.lines.append(line)
+
+
+def _check_journal(certificate: Certificate, folder: JournalRun, status: RunStatus) -> int:
+    """Note what of a run cannot be read any more; return how many samples of each channel never were journaled."""
+    run, manifest, lost = status.info, folder.manifest(), 0
+    for found in folder.records(0, status.head):
+        lost += _lost_samples(found, manifest)
+        if isinstance(found, Gap) and not found.cause.startswith(DELETED):
+            records = in_words(found.from_index, found.to_index)
+            what = (
+                f"{stream_name(run.device, run.task)} {run.run_id}: the journal cannot give the records {records} any"
+            )
+            certificate.fail(f"{what} more ({found.cause}); sinks that have them have the only copy")
+    return lost
 
 
 def _lost_samples(found: Record | Gap, manifest: Manifest) -> int:

@@ -10,6 +10,7 @@ from dtolbus.registrations import Registration
 from dtolbus.remote import RemoteJournal
 from dtolbus_workers.certificate import Certificate
 from dtolbus_workers.registry import SINKS
+from dtolbus_workers.settling import settle
 from dtolbus_workers.verify import certified
 
 _READINGS_ONLY = ("csv", "jsonl")
@@ -21,6 +22,7 @@ def verify_remote(url: str, sinks: Collection[Registration], run_ids: Collection
     Raises CannotStartError where no gateway answers, UsageError where it has no such run.
     """
     with RemoteJournal(url) as journal:
+        settle(journal)
         runs = [run for run in journal.runs if not run_ids or run.info.run_id in run_ids]
         unknown = set(run_ids) - {run.info.run_id for run in runs}
         if unknown:
