@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from dtolbus.embedded import is_embedded
 from dtolbus.errors import UsageError
 from dtolbus.records import utc_from_ns
 from dtolbus.registrations import SINCE_OPTION, Registration, read_registrations
@@ -78,7 +79,7 @@ def _own_path(sink: Registration, data: Path) -> str | None:
 
 
 def _known_dsn(sink: Registration, data: Path) -> str:
-    if sink.place.startswith(_BY_SOCKET) and (data / "postgres" / "PG_VERSION").exists():
+    if is_embedded(sink, data):
         return EMBEDDED
     raise UsageError(
         f"the sink {sink.name!r} stores into {sink.place}, of which no user and no password is kept: give its --dsn, "

@@ -83,6 +83,8 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
                 raise
             finally:
                 session.close(grace_s)
+            if server is not None and (told := server.revive()) is not None:
+                say(told, err=True)
             for device, log_path in session.silent_devices().items():
                 certificate.fault(f"{device} acquired nothing; see {log_path}")
             if not config.devices:

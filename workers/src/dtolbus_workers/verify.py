@@ -1,5 +1,6 @@
 """`dtolbus verify`: every registered sink against the journal, run by run."""
 
+import contextlib
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Protocol
 
 import msgspec
 
-from dtolbus.errors import DtolbusError, MisplacedRunError, RawFormatError, UsageError
+from dtolbus.embedded import is_embedded, serving
+from dtolbus.errors import CannotStartError, DtolbusError, MisplacedRunError, RawFormatError, UsageError
 from dtolbus.manifest import DELETED, Manifest
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
@@ -63,14 +65,27 @@ def verify(data: Path, run_ids: Collection[str] = (), sink_names: Collection[str
             told.append(f"{sink.name}: has run {run_id}, which the journal does not have")
         if sink.place.startswith("/") and not Path(sink.place).is_relative_to(data.absolute()):
             certificate.remarks.append(f"{sink.name} lies outside this folder: {sink.place}")
-    for run_id, folder in folders.items():
-        if not run_ids or run_id in run_ids:
-            with folder:
-                try:
-                    _check_run(certificate, folder, sinks)
-                except OSError as error:
-                    certificate.fail(f"run {run_id} cannot be read: {error}")
+    with contextlib.ExitStack() as held:
+        sinks = [_reachable(sink, data, held, certificate) for sink in sinks]
+        for run_id, folder in folders.items():
+            if not run_ids or run_id in run_ids:
+                with folder:
+                    try:
+                        _check_run(certificate, folder, sinks)
+                    except OSError as error:
+                        certificate.fail(f"run {run_id} cannot be read: {error}")
     return certificate
+
+
+def _reachable(sink: Registration, data: Path, held: contextlib.ExitStack, certificate: Certificate) -> Registration:
+    """Return the sink with its database running, where that is the server in this folder, until `held` is left."""
+    if not is_embedded(sink, data):
+        return sink
+    try:
+        return msgspec.structs.replace(sink, place=held.enter_context(serving(data.absolute())))
+    except CannotStartError as error:
+        certificate.fail(f"{sink.name}: {error}")
+        return sink
 
 
 def _moved(sink: Registration, data: Path, certificate: Certificate) -> Registration:
