@@ -35,6 +35,7 @@ from dtolbus_producer.progress import (
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
+from dtolbus_producer.troubles import Refusals, gone, unregistered
 
 log = logging.getLogger(__name__)
 
@@ -85,16 +86,19 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
                 session.close(grace_s)
             if server is not None and (told := server.revive()) is not None:
                 say(told, err=True)
+            for line in session.troubles():
+                certificate.fault(line)
             for device, log_path in session.silent_devices().items():
                 certificate.fault(f"{device} acquired nothing; see {log_path}")
             if not config.devices:
                 return certificate.verify([], [], dsn)
             for why in session.stopped.values():
                 certificate.note(why)
-            if not session.new_runs():
-                certificate.note("no run was recorded: nothing to compare")
+            sinks = session.registered_sinks()
+            if not session.new_runs() or not sinks:
+                certificate.note("no run was recorded: nothing to compare" if sinks else "no sink: nothing to compare")
                 return 1
-            return certificate.verify(session.new_runs(), list(parts.sinks), dsn)
+            return certificate.verify(session.new_runs(), sinks, dsn)
 
 
 class Session:
@@ -120,7 +124,14 @@ class Session:
         self._registered = SinkWatch(data, parts.sinks)
         self._rates = Rates()
         ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
-        self._stalls = Stalls(ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
+        logs = {name: LogTail(child.log) for name, child in parts.sinks.items()}
+        for log_tail in logs.values():
+            log_tail.mark()
+        self._stalls = Stalls(ages_s, logs)
+        self._refusals = Refusals(logs)
+        self._sinks, self._data = config.sinks, data
+        self._lost: set[str] = set()
+        """Runs whose folder went, of which it was told."""
         self._display: Display | None = None
         self.stopped: dict[str, str] = {}
         """By device whose recording ended early, for want of room: what was said of it."""
@@ -146,11 +157,25 @@ class Session:
 
     def new_runs(self) -> list[str]:
         """Return the ids of the runs of this session."""
-        return sorted(set(self._journal.statuses) - self._before)
+        return sorted(set(self._journal.statuses) - self._before - self._journal.gone)
+
+    def registered_sinks(self) -> list[str]:
+        """Return the sinks of which the journal knows how far they are."""
+        return [name for name in self._parts.sinks if name not in self._unregistered()]
+
+    def troubles(self) -> list[str]:
+        """Return what is to be done about the sinks that could not be registered, and about runs that went."""
+        unknown = self._unregistered()
+        lines = [unregistered(name, why, self._sinks, self._data) for name, why in unknown.items()]
+        return lines + [gone(self._journal.statuses[run], self._data / "journal") for run in sorted(self._journal.gone)]
+
+    def _unregistered(self) -> dict[str, str]:
+        self._registered.update()
+        return self._refusals.open(lambda name: name in self._registered.registrations)
 
     def silent_devices(self) -> dict[str, Path]:
         """Return the devices of which this session has no record, each with its log."""
-        runs = [self._journal.statuses[run_id] for run_id in self.new_runs()]
+        runs = [status for run_id, status in self._journal.statuses.items() if run_id not in self._before]
         heard = {status.info.device for status in runs if status.head}
         return {name: child.log for name, child in self._parts.acquisitions.items() if name not in heard}
 
@@ -207,13 +232,16 @@ class Session:
         """Return the sinks that lack something of the runs that are over, or are ours."""
         ours = self._parts.acquisitions
         runs = [status for status in self._watched() if status.state != "running" or status.info.device in ours]
-        return what_is_behind(self._registrations(), runs)
+        unheard = {name for name in self._refusals.why if not self._registered.was_heard(name)}
+        sinks = {name: known for name, known in self._registrations().items() if name not in unheard}
+        return what_is_behind(sinks, runs)
 
     def _registrations(self) -> dict[str, Registration | None]:
         return {name: self._registered.registrations.get(name) for name in self._parts.sinks}
 
     def _watched(self) -> list[RunStatus]:
-        return [status for run_id, status in self._journal.statuses.items() if run_id not in self._stored_before]
+        left_out = self._stored_before | self._journal.gone
+        return [status for run_id, status in self._journal.statuses.items() if run_id not in left_out]
 
     def _leave_out_what_is_stored(self) -> None:
         registrations = self._registrations()
@@ -236,6 +264,9 @@ class Session:
         self._note_pids()
         self._tell_stopped()
         self._journal.update()
+        for run_id in self._journal.gone - self._lost:
+            say(gone(self._journal.statuses[run_id], self._data / "journal"), err=True)
+        self._lost = set(self._journal.gone)
         self._registered.update()
         started = {status.info.device for run, status in self._journal.statuses.items() if run not in self._before}
         for device, child in self._parts.acquisitions.items():
@@ -244,7 +275,8 @@ class Session:
             self._leave_out_what_is_stored()
             seen = snapshot(now, self._watched(), self._registrations(), self._before, self._caught_up or {})
             self._rates.add(seen)
-            for line in self._stalls.note(now, seen.sinks):
+            known = {name: progress for name, progress in seen.sinks.items() if name not in self._refusals.why}
+            for line in self._stalls.note(now, known):
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
             self._display.show(View(now - self._acquiring_since, phase, seen, self._rates, restarts))
@@ -277,8 +309,11 @@ class Session:
             stop.wait(_TURN_S / 2)
 
     def _sinks_are_there(self) -> bool:
+        for line in self._refusals.note(self._registered.was_heard):
+            say(line, err=True)
         for name, child in self._parts.sinks.items():
-            child.is_settled = child.is_settled or self._registered.was_heard(name)
+            is_known = self._registered.was_heard(name) or name in self._refusals.why
+            child.is_settled = child.is_settled or is_known
         return all(child.is_settled for child in self._parts.sinks.values())
 
     def _is_overdue(self) -> bool:
