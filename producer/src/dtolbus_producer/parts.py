@@ -46,6 +46,7 @@ class Parts:
                 f"sink-{quote(sink.name)}",
                 _always(worker_arguments(sink, config, data)),
                 {"DTOLBUS_DSN": dsn} if sink.kind == "postgres" and dsn is not None else {},
+                may_fail=not config.devices,
             )
             for sink in config.sinks
         }
@@ -58,9 +59,14 @@ class Parts:
         return [self.gateway, *self.sinks.values(), *self.acquisitions.values()]
 
     def _child(
-        self, name: str, arguments: Callable[[], Sequence[str]], environment: dict[str, str] | None = None
+        self,
+        name: str,
+        arguments: Callable[[], Sequence[str]],
+        environment: dict[str, str] | None = None,
+        *,
+        may_fail: bool = False,
     ) -> Child:
-        return Child(ChildSpec(name, arguments, environment or {}), self.logs)
+        return Child(ChildSpec(name, arguments, environment or {}, may_fail=may_fail), self.logs)
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -166,8 +166,17 @@ class Session:
     def troubles(self) -> list[str]:
         """Return what is to be done about the sinks that could not be registered, and about runs that went."""
         unknown = self._unregistered()
+        failed = [f"{name} does not catch up: {why}" for name, why in self._failed().items()]
         lines = [unregistered(name, why, self._sinks, self._data) for name, why in unknown.items()]
-        return lines + [gone(self._journal.statuses[run], self._data / "journal") for run in sorted(self._journal.gone)]
+        return (
+            failed
+            + lines
+            + [gone(self._journal.statuses[run], self._data / "journal") for run in sorted(self._journal.gone)]
+        )
+
+    def _failed(self) -> dict[str, str]:
+        """Return the sinks that cannot start, each with why, where the others go on without them."""
+        return {name: child.failure for name, child in self._parts.sinks.items() if child.failure is not None}
 
     def _unregistered(self) -> dict[str, str]:
         self._registered.update()
@@ -232,8 +241,8 @@ class Session:
         """Return the sinks that lack something of the runs that are over, or are ours."""
         ours = self._parts.acquisitions
         runs = [status for status in self._watched() if status.state != "running" or status.info.device in ours]
-        unheard = {name for name in self._refusals.why if not self._registered.was_heard(name)}
-        sinks = {name: known for name, known in self._registrations().items() if name not in unheard}
+        away = {name for name in self._refusals.why if not self._registered.was_heard(name)} | self._failed().keys()
+        sinks = {name: known for name, known in self._registrations().items() if name not in away}
         return what_is_behind(sinks, runs)
 
     def _registrations(self) -> dict[str, Registration | None]:
@@ -275,7 +284,8 @@ class Session:
             self._leave_out_what_is_stored()
             seen = snapshot(now, self._watched(), self._registrations(), self._before, self._caught_up or {})
             self._rates.add(seen)
-            known = {name: progress for name, progress in seen.sinks.items() if name not in self._refusals.why}
+            away = self._refusals.why.keys() | self._failed().keys()
+            known = {name: progress for name, progress in seen.sinks.items() if name not in away}
             for line in self._stalls.note(now, known):
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
@@ -302,7 +312,7 @@ class Session:
             self._turn("starting the sinks")
             if time.monotonic() > end:
                 for name, child in self._parts.sinks.items():
-                    if not child.is_settled:
+                    if not child.is_settled and child.failure is None:
                         child.is_settled = True  # when it ends it is started again; the recording goes on
                         say(f"{name} is still opening what it has; it stores later what comes meanwhile", err=True)
                 return
@@ -314,7 +324,10 @@ class Session:
         for name, child in self._parts.sinks.items():
             is_known = self._registered.was_heard(name) or name in self._refusals.why
             child.is_settled = child.is_settled or is_known
-        return all(child.is_settled for child in self._parts.sinks.values())
+        failed = self._failed()
+        if failed and len(failed) == len(self._parts.sinks):
+            raise CannotStartError("; ".join(failed.values()))
+        return all(child.is_settled or name in failed for name, child in self._parts.sinks.items())
 
     def _is_overdue(self) -> bool:
         late_s = time.monotonic() - self._acquiring_since - _OVERTIME_S

@@ -66,6 +66,8 @@ class Line:
     summaries: int = 0
     """Block summaries compared with the journal's."""
     remarks: list[str] = field(default_factory=list)
+    mending: str = ""
+    """What to do where catching up does not help: what is stored is damaged."""
 
     @property
     def complete(self) -> bool:

@@ -35,7 +35,9 @@ def as_text(certificate: Certificate) -> list[str]:
         where = f"{line.sink} {line.stream} {line.run_id}"
         lines += [f"  {where}: gap {in_words(gap.from_index, gap.to_index)}: {gap.cause}" for gap in line.gaps]
         lines += [f"  {where}: {remark}" for remark in line.remarks]
-        if line.missing:
+        if line.mending:
+            lines.append(f"  {where}: {line.missing} records missing, {line.different} differ; {line.mending}")
+        elif line.missing:
             lines.append(f"  {where}: {line.missing} records missing; `dtolbus up --catch-up` fills them in")
         if line.behind:
             lines.append(f"  {where}: {line.behind} records behind; the run is still recorded")

@@ -187,6 +187,11 @@ def check_ours(folder: Path, kind: str) -> None:
             )
         return
     foreign = [path.name for path in folder.iterdir() if path.name != _LOCK and not _TEMPORARY.fullmatch(path.name)]
+    if any(folder.glob("*/*/*.position.json")):
+        raise CannotStartError(
+            f"{folder} is this sink's folder without its marker {_IDENTITY}: restore that file, or move the folder "
+            f"away, and what the journal has is stored anew"
+        )
     if foreign:
         raise CannotStartError(f"{folder} holds something else ({min(foreign)!r}); choose an empty or a new folder")
 

@@ -13,11 +13,12 @@ from dtolbus.errors import CannotStartError, DtolbusError, MisplacedRunError, Ra
 from dtolbus.manifest import DELETED, Manifest
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
-from dtolbus.registrations import SINKS_FOLDER, Registration, read_registration
-from dtolbus.runs import RunFolder, placed_run
+from dtolbus.registrations import SINKS_FOLDER, Registration, usable_registration
+from dtolbus.runs import RESTORE, RUN_FILE, RunFolder, placed_run
 from dtolbus.topics import stream_name
 from dtolbus_workers.certificate import Certificate, Line, compare
 from dtolbus_workers.destination import Stored
+from dtolbus_workers.mending import mending, stored_anew
 from dtolbus_workers.registry import destination_class
 from dtolbus_workers.settling import settled
 
@@ -112,18 +113,20 @@ def _folders(journal: Path, certificate: Certificate) -> Iterator[RunFolder]:
             yield placed_run(path)
         except FileNotFoundError:
             if any(path.glob("*.dt-*")):
-                certificate.failures.append(f"{path}: holds records, and no run.json that says what they are")
+                certificate.failures.append(
+                    f"{path}: holds records, and no {RUN_FILE} that says what they are; {RESTORE}"
+                )
         except MisplacedRunError as error:
             (certificate.failures if error.is_only else certificate.remarks).append(str(error))
         except (RawFormatError, OSError) as error:
-            certificate.failures.append(str(error))
+            certificate.failures.append(f"{error}; {RESTORE}")
 
 
 def _registrations(data: Path, names: Collection[str], certificate: Certificate) -> Iterator[Registration]:
     """Yield the sinks that ever presented themselves, by name, or those named."""
     for path in sorted((data / SINKS_FOLDER).glob("[!.]*.json")):
         try:
-            sink = read_registration(path)
+            sink = usable_registration(path)
         except (RawFormatError, OSError) as error:
             certificate.failures.append(str(error))
             continue
@@ -150,7 +153,8 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
                 _compare(line, folder, sink)
             except Exception as error:  # whatever is wrong with one sink's data, the others are compared
                 log.debug("sink cannot be read", exc_info=True)
-                certificate.fail(f"{sink.name}: {_reason(error)}")
+                anew = f"; or {stored_anew(sink, run)}" if _is_unreadable_sqlite(sink) else ""
+                certificate.fail(f"{sink.name}: {_reason(error)}{anew}")
             else:
                 certificate.lines.append(line)
 
@@ -188,9 +192,16 @@ def _compare(line: Line, folder: JournalRun, sink: Registration) -> None:
             line.missing = line.expected
         return
     if sink.destination_id and stored.destination_id != sink.destination_id:
-        line.remark(f"{sink.place} is another destination than the one that registered")
+        is_bare = stored.destination_id is None
+        what = "has lost its marker, which says whose it is" if is_bare else "is another destination than registered"
+        line.remark(f"{sink.place} {what}")
     records, mode = folder.records(0, line.expected), sink.options.get("blocks")
     compare(line, records, stored, sink.sink, blocks_mode=mode, run=folder.info)
+    line.mending = mending(line, stored.position.next, sink, folder.info)
+
+
+def _is_unreadable_sqlite(sink: Registration) -> bool:
+    return sink.sink == "sqlite" and Path(sink.place).is_file()
 
 
 def _reason(error: Exception) -> str:
