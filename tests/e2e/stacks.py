@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.producer.bus import free_ports
 
-from dtolbus.registrations import Registration, read_registrations
+from dtolbus.registrations import Registration, read_registrations, readable_registrations
 from dtolbus.runs import RunFolder, list_runs
 
 TIMEOUT_S = 90.0
@@ -101,7 +101,7 @@ class Up:
 
     def registered(self) -> list[Registration]:
         """The sinks that have said Hello."""
-        return read_registrations(self.data)
+        return readable_registrations(self.data)[0]
 
 
 def runs(data: Path) -> dict[str, list[RunFolder]]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,19 @@ def test_the_head_of_a_file_is_rewritten_in_place(tmp_path: Path) -> None:
     files.truncate(fd, 6)
     os.close(fd)
     assert (tmp_path / "head").read_bytes() == b"abcd56"
+
+
+def what_is_no_file(folder: Path) -> list[Path]:
+    pipe, there = folder / "pipe", folder / "socket"
+    os.mkfifo(pipe)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(there))
+    return [pipe, there, Path(os.devnull), folder]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in a folder here")
+def test_what_is_no_file_is_refused_and_hangs_nobody(tmp_path: Path) -> None:
+    for path in what_is_no_file(tmp_path):
+        for call in (files.open_read, files.open_existing, files.open_in_place, files.read):
+            with pytest.raises(OSError, match=f"not a regular file: '{path}'|Is a directory"):
+                call(path)

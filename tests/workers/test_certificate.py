@@ -222,3 +222,18 @@ def test_only_what_a_format_cannot_hold_is_let_pass(sink: str, given: Any, back:
     line = Line("sink", "d/t", "run", "ended", 1)
     compare(line, iter([record]), stored, sink)
     assert line.complete is equal
+
+
+def test_only_what_the_sink_has_counts_as_compared() -> None:
+    stored = Stored(
+        position=Position(1, 0),
+        gaps=[],
+        events=[],
+        put_aside=[],
+        blocks=iter(()),
+        readings=iter([StoredReading(0, reading(READINGS, 0).values)]),
+    )
+    line = Line("sink", "d/t", "run", "ended", 3)
+    compare(line, iter([reading(READINGS, index) for index in range(3)]), stored, "csv")
+    assert (line.stored, line.missing) == (1, 2)
+    assert line.samples == len(reading(READINGS, 0).values)

@@ -38,6 +38,8 @@ class ChildSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     ends_by_itself: bool = False
     """Whether exit code 0 means that its work is done; else it is started again whatever it exits with."""
+    may_fail: bool = False
+    """Whether the others go on without it where it can never start; `failure` says why."""
 
 
 def environment(added: Mapping[str, str]) -> dict[str, str]:
@@ -127,7 +129,9 @@ class Child:
         elif self.spec.ends_by_itself and code == JournalFullError.exit_code:
             self.is_done, self.failure = True, self.last_words(code)
         elif not self.is_settled and (code in _GIVE_UP or self.restarts >= _TRIES):
-            raise _GIVE_UP.get(code, CannotStartError)(self.last_words(code))
+            if not self.spec.may_fail:
+                raise _GIVE_UP.get(code, CannotStartError)(self.last_words(code))
+            self.is_done, self.failure = True, self.last_words(code)
         else:
             self._wait_s = _BACKOFF_S[0] if now - self._started_at > _STEADY_S else self._wait_s
             self._restart_at = now + self._wait_s

@@ -314,6 +314,11 @@ class RunWriter:
     def _raise_error(self) -> None:
         if self._error is None:
             return
+        if isinstance(self._error, FileNotFoundError) and not self.path.exists():
+            raise JournalError(
+                f"{self.path} is not there any more: it was renamed, moved or deleted while its run was written, after "
+                f"{self._durable} records; put it back under that name"
+            ) from self._error
         reason = getattr(self._error, "strerror", None) or str(self._error)
         kind = JournalFullError if getattr(self._error, "errno", None) in _DISK_FULL else JournalError
         raise kind(

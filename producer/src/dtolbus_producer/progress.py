@@ -13,7 +13,7 @@ from dtolbus.errors import DtolbusError
 from dtolbus.records import RunStatus
 from dtolbus.registrations import Registration, read_registration, registration_path
 from dtolbus.runs import RunFolder
-from dtolbus.topics import stream_name
+from dtolbus.topics import stream_name, unquote
 from dtolbus_producer.catalog import Catalog
 
 log = logging.getLogger(__name__)
@@ -29,10 +29,16 @@ class JournalWatch:
         self._running: dict[str, RunFolder] = {}
         self.statuses: dict[str, RunStatus] = {}
         """By run_id."""
+        self.gone: set[str] = set()
+        """Runs among them whose folder is not there any more."""
 
     def update(self) -> None:
         """Read the heads of the running runs, and what is new."""
-        for folder in self._catalog.discover():
+        found = self._catalog.discover()
+        for path in self._catalog.gone():
+            self._lose(unquote(path.name))
+        for folder in found:
+            self.gone.discard(folder.info.run_id)
             if not can_be_announced(folder.info):
                 log.warning("run left out: its header is larger than a message", extra={"run": str(folder.path)})
                 continue
@@ -47,6 +53,13 @@ class JournalWatch:
             if status.state != "running":
                 folder.close()
                 del self._running[run_id]
+
+    def _lose(self, run_id: str) -> None:
+        if run_id in self.statuses:
+            self.gone.add(run_id)
+        folder = self._running.pop(run_id, None)
+        if folder is not None:
+            folder.close()
 
     def close(self) -> None:
         """Close what is open."""
@@ -69,7 +82,7 @@ class SinkWatch:
     def update(self) -> None:
         """Read what changed."""
         for name, path in self._paths.items():
-            with contextlib.suppress(FileNotFoundError, DtolbusError):
+            with contextlib.suppress(OSError, DtolbusError):
                 stat = path.stat()
                 stamp = (stat.st_mtime_ns, stat.st_ino)
                 if self._stamps.get(name) != stamp:

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 20
 _HEAD_BYTES = 64
+_LOCK_S = 0.2
+"""Whoever looks whether a run is written holds its lock for an instant."""
 
 
 def recover_device(journal: Path, device: str) -> list[Path]:
@@ -50,7 +52,7 @@ def recover_run(folder: Path) -> RunFile | None:
     try:
         if _read_run_file(folder).state != "running":
             return None
-        with FileLock(str(folder / LOCK_FILE), timeout=0):
+        with FileLock(str(folder / LOCK_FILE), timeout=_LOCK_S):
             file = _read_run_file(folder)
             return _recover(folder, file) if file.state == "running" else None
     except Timeout:
@@ -61,7 +63,7 @@ def recover_run(folder: Path) -> RunFile | None:
 
 
 def _read_run_file(folder: Path) -> RunFile:
-    return msgspec.json.decode((folder / RUN_FILE).read_bytes(), type=RunFile)
+    return msgspec.json.decode(files.read(folder / RUN_FILE), type=RunFile)
 
 
 def _recover(folder: Path, file: RunFile) -> RunFile:
@@ -105,7 +107,7 @@ def _make_durable(folder: Path, kind: str, head: int) -> None:
 def _readable_head(folder: Path) -> int:
     """Return how many records were durable: the head is written after their sync. 0 where it is damaged."""
     try:
-        found = decode_head((folder / HEAD_FILE).read_bytes()[:_HEAD_BYTES])
+        found = decode_head(files.read(folder / HEAD_FILE)[:_HEAD_BYTES])
     except (OSError, RawFormatError):
         return 0
     return found.head if found else 0

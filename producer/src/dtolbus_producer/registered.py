@@ -5,9 +5,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from dtolbus.errors import UsageError
+from dtolbus.embedded import is_embedded
+from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.records import utc_from_ns
-from dtolbus.registrations import SINCE_OPTION, Registration, read_registrations
+from dtolbus.registrations import SINCE_OPTION, SINKS_FOLDER, Registration, usable_registration
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.postgres_embedded import EMBEDDED
 from dtolbus_producer.sinkconfig import SINK_KINDS, SinkConfig
@@ -25,10 +26,19 @@ def registered_sinks(data: Path, dsn: str | None) -> tuple[SinkConfig, ...]:
     Raises UsageError where there is no journal, no sink that can run here, or a database of which nothing is known.
     """
     journal_of(data)
-    here = [sink for sink in read_registrations(data) if _is_here(sink, data)]
-    if not here:
-        raise UsageError(f"no sink of this machine has registered in {data}: {_OTHERWISE}")
-    return tuple(_config(sink, data.absolute(), dsn) for sink in here)
+    found, faults = [], []
+    for path in sorted((data / SINKS_FOLDER).glob("[!.]*.json")):
+        try:
+            sink = usable_registration(path)
+            if _is_here(sink, data):
+                found.append(_config(sink, data.absolute(), dsn))
+        except (DtolbusError, OSError) as error:
+            faults.append(str(error))
+    if not found:
+        raise UsageError("; ".join(faults) or f"no sink of this machine has registered in {data}: {_OTHERWISE}")
+    for fault in faults:
+        log.warning("sink left out", extra={"cause": fault})
+    return tuple(found)
 
 
 def _is_here(sink: Registration, data: Path) -> bool:
@@ -80,7 +90,7 @@ def _own_path(sink: Registration, data: Path) -> str | None:
 
 
 def _known_dsn(sink: Registration, data: Path) -> str:
-    if sink.place.startswith(_BY_SOCKET) and (data / "postgres" / "PG_VERSION").exists():
+    if is_embedded(sink, data):
         return EMBEDDED
     raise UsageError(
         f"the sink {sink.name!r} stores into {sink.place}, of which no user and no password is kept: give its --dsn, "

@@ -31,6 +31,7 @@ from dtolbus_producer.silences import Silences
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
 from dtolbus_producer.tasks import DeviceConfig
+from dtolbus_producer.troubles import Troubles
 from dtolbus_producer.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -81,11 +82,15 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
                 raise
             finally:
                 session.close(grace_s)
-            return _certified(config, session, certificate, parts, dsn)
+            if server is not None and (told := server.revive()) is not None:
+                say(told, err=True)
+            return _certified(config, session, certificate, dsn)
 
 
-def _certified(config: Config, session: "Session", certificate: Certificate, parts: Parts, dsn: str | None) -> int:
+def _certified(config: Config, session: "Session", certificate: Certificate, dsn: str | None) -> int:
     """Compare what was recorded with what the sinks have, say what was not recorded, and return the exit code."""
+    for line in session.troubles.at_the_end():
+        certificate.fault(line)
     for device, log_path in session.silent_devices().items():
         certificate.fault(f"{device} acquired nothing{session.why_nothing()}; see {log_path}")
     if not config.devices:
@@ -93,10 +98,11 @@ def _certified(config: Config, session: "Session", certificate: Certificate, par
     for why in session.stopped.values():
         certificate.note(why)
     runs = [run.info.run_id for run in session.watch.new_runs()]
-    if not runs:
-        certificate.note("no run was recorded: nothing to compare")
+    sinks = session.troubles.registered_sinks()
+    if not runs or not sinks:
+        certificate.note("no run was recorded: nothing to compare" if sinks else "no sink: nothing to compare")
         return 1
-    code = certificate.verify(runs, list(parts.sinks), dsn)
+    code = certificate.verify(runs, sinks, dsn)
     for stream, told in session.watch.silent().items():
         certificate.remark(f"but not everything was recorded: {stream}: {told}, to its end")
         code = code or 1
@@ -129,7 +135,11 @@ class Session:
         self._rates = Rates()
         self._remarks = RemarksWatch(data / "journal")
         self._ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
-        self._stalls = Stalls(self._ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
+        logs = {name: LogTail(child.log) for name, child in parts.sinks.items()}
+        for log_tail in logs.values():
+            log_tail.mark()
+        self._stalls = Stalls(self._ages_s, logs)
+        self.troubles = Troubles(config.sinks, data, parts.sinks, self.watch, logs)
         self._display: Display | None = None
         self.stopped: dict[str, str] = {}
         """By device whose recording ended early, for want of room: what was said of it."""
@@ -157,7 +167,8 @@ class Session:
 
     def silent_devices(self) -> dict[str, Path]:
         """Return the devices of which this session has no record, each with its log."""
-        heard = {status.info.device for status in self.watch.new_runs() if status.head}
+        runs = (*self.watch.new_runs(), *self.watch.gone())
+        heard = {status.info.device for status in runs if status.head}
         return {name: child.log for name, child in self._parts.acquisitions.items() if name not in heard}
 
     def unfinished(self, config: Config) -> list[DeviceConfig]:
@@ -212,7 +223,7 @@ class Session:
         most, moved_at = -1, time.monotonic()
         while not stop.is_set():
             self._turn("draining")
-            behind = self.watch.behind(self._parts.acquisitions)
+            behind = self.watch.behind(self._parts.acquisitions, besides=self.troubles.away())
             if not behind:
                 return
             stored, now = sum(progress.position for progress in behind.values()), time.monotonic()
@@ -235,13 +246,16 @@ class Session:
         self._note_pids()
         self._tell_stopped()
         self.watch.update()
-        started = {status.info.device for status in self.watch.new_runs()}
+        for line in self.troubles.news():
+            say(line, err=True)
+        started = {status.info.device for status in (*self.watch.new_runs(), *self.watch.gone())}
         for device, child in self._parts.acquisitions.items():
             child.is_settled = child.is_settled or device in started
         if self._display is not None:
             seen = self.watch.snapshot(now)
             self._rates.add(seen)
-            lines = [*self._stalls.note(now, seen.sinks), *self._silences.note(now, self.watch.new_runs())]
+            known = {name: progress for name, progress in seen.sinks.items() if name not in self.troubles.away()}
+            lines = [*self._stalls.note(now, known), *self._silences.note(now, self.watch.new_runs())]
             for line in lines:
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
@@ -271,16 +285,19 @@ class Session:
             self._turn("starting the sinks")
             if time.monotonic() > end:
                 for name, child in self._parts.sinks.items():
-                    if not child.is_settled:
+                    if not child.is_settled and child.failure is None:
                         child.is_settled = True  # when it ends it is started again; the recording goes on
                         say(f"{name} is still opening what it has; it stores later what comes meanwhile", err=True)
                 return
             stop.wait(_TURN_S / 2)
 
     def _sinks_are_there(self) -> bool:
+        failed, refused = self.troubles.failed(), self.troubles.refused()
         for name, child in self._parts.sinks.items():
-            child.is_settled = child.is_settled or self.watch.was_heard(name)
-        return all(child.is_settled for child in self._parts.sinks.values())
+            child.is_settled = child.is_settled or self.watch.was_heard(name) or name in refused
+        if failed and len(failed) == len(self._parts.sinks):
+            raise CannotStartError("; ".join(failed.values()))
+        return all(child.is_settled or name in failed for name, child in self._parts.sinks.items())
 
     def _is_overdue(self) -> bool:
         late_s = time.monotonic() - self._acquiring_since - OVERTIME_S

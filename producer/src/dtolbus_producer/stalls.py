@@ -29,14 +29,18 @@ class LogTail:
         with contextlib.suppress(OSError):  # not there yet
             self._from = self._path.stat().st_size
 
-    def complaint(self) -> str | None:
-        """Return the newest complaint since."""
+    def text(self) -> str:
+        """Return the end of what was written since."""
         try:
             with self._path.open("rb") as file:
                 file.seek(max(self._from, file.seek(0, os.SEEK_END) - _LAST_BYTES))
-                return last_complaint(file.read().decode(errors="replace").splitlines())
+                return file.read().decode(errors="replace")
         except OSError:
-            return None
+            return ""
+
+    def complaint(self) -> str | None:
+        """Return the newest complaint since."""
+        return last_complaint(self.text().splitlines())
 
 
 class Stalls:

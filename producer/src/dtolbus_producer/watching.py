@@ -43,8 +43,13 @@ class Watch:
         self._journal.close()
 
     def new_runs(self) -> list[RunStatus]:
-        """Return the runs of this session, the oldest first."""
-        return [self._journal.statuses[run_id] for run_id in sorted(set(self._journal.statuses) - self._before)]
+        """Return the runs of this session that are there, the oldest first."""
+        known = set(self._journal.statuses) - self._before - self._journal.gone
+        return [self._journal.statuses[run_id] for run_id in sorted(known)]
+
+    def gone(self) -> list[RunStatus]:
+        """Return the runs, of any session, whose folder went while this watched."""
+        return [self._journal.statuses[run_id] for run_id in sorted(self._journal.gone)]
 
     def had(self) -> dict[tuple[str, str], Before]:
         """Return what this session recorded, by device and task."""
@@ -83,14 +88,19 @@ class Watch:
         """Whether the sink has said Hello in this session."""
         return self._registered.was_heard(sink)
 
+    def is_registered(self, sink: str) -> bool:
+        """Whether the journal knows how far the sink is."""
+        self._registered.update()
+        return sink in self._registered.registrations
+
     def left_running(self) -> set[str]:
         """Return the devices of runs that are not over."""
         return {status.info.device for status in self._watched() if status.state == "running"}
 
-    def behind(self, ours: Collection[str]) -> dict[str, SinkProgress]:
+    def behind(self, ours: Collection[str], besides: Collection[str]) -> dict[str, SinkProgress]:
         """Return the sinks that lack something of the runs that are over, or are of these devices."""
         runs = [status for status in self._watched() if status.state != "running" or status.info.device in ours]
-        return behind_with(self._registrations(), runs)
+        return behind_with({name: known for name, known in self._registrations().items() if name not in besides}, runs)
 
     def snapshot(self, now: float) -> Snapshot:
         """Return how far everything is; `now` is monotonic, s."""
@@ -101,7 +111,8 @@ class Watch:
         return {name: self._registered.registrations.get(name) for name in self._sinks}
 
     def _watched(self) -> list[RunStatus]:
-        return [status for run_id, status in self._journal.statuses.items() if run_id not in self._stored_before]
+        left_out = self._stored_before | self._journal.gone
+        return [status for run_id, status in self._journal.statuses.items() if run_id not in left_out]
 
     def _leave_out_what_is_stored(self) -> None:
         registrations = self._registrations()

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +21,11 @@ T = TypeVar("T")
 Bytes = bytes | memoryview
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
+_NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
+"""A pipe that stands in the place of a file is opened at once, and refused."""
 _SHARING_VIOLATION = 32
 _RENAME_NOREPLACE = 1
+_NO_FILE = "not a regular file"
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EROFS}
 """Says that a folder is not one to sync; that of a folder above the data is no fault of theirs."""
@@ -33,18 +37,24 @@ def open_new(path: Path) -> int:
 
 
 def open_existing(path: Path) -> int:
-    """Open a file for appending and reading; FileNotFoundError where there is none."""
-    return _retried(lambda: os.open(path, os.O_RDWR | os.O_APPEND | _BINARY))
+    """Open a file for appending and reading; FileNotFoundError where there is none, OSError where it is no file."""
+    return _regular(path, os.O_RDWR | os.O_APPEND)
 
 
 def open_in_place(path: Path) -> int:
-    """Open a file, made where there is none, for writing at its start."""
-    return _retried(lambda: os.open(path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644))
+    """Open a file, made where there is none, for writing at its start. Raises OSError where it is no file."""
+    return _regular(path, os.O_RDWR | os.O_CREAT)
 
 
 def open_read(path: Path) -> int:
-    """Open a file for reading."""
-    return _retried(lambda: os.open(path, os.O_RDONLY | _BINARY))
+    """Open a file for reading. Raises OSError where there is none, or a pipe, a socket, a device has its name."""
+    return _regular(path, os.O_RDONLY)
+
+
+def read(path: Path) -> bytes:
+    """Return all that a file holds. Raises OSError as `open_read` does."""
+    with os.fdopen(open_read(path), "rb") as file:
+        return file.read()
 
 
 def append(fd: int, parts: Sequence[Bytes]) -> int:
@@ -183,6 +193,23 @@ def sync_folders(top: Path, levels: int) -> None:
         for folder in level:
             sync_dir(folder)
         level = [entry for folder in level for entry in folder.iterdir() if entry.is_dir()]
+
+
+def _regular(path: Path, flags: int) -> int:
+    """Open what must be a regular file: whoever reads a pipe waits for ever, a device may have no end."""
+    try:
+        fd = _retried(lambda: os.open(path, flags | _BINARY | _NO_WAIT, 0o644))
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise OSError(errno.EINVAL, _NO_FILE, str(path)) from error
+        raise
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, _NO_FILE, str(path))
 
 
 def _rename_noreplace(temp: Path, final: Path) -> None:

@@ -93,7 +93,7 @@ def read_manifest(run: Path) -> Manifest:
     """Return the manifest of a run's folder, empty where there is none. Raises RawFormatError, OSError."""
     path = run / MANIFEST_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(files.read(path), type=Manifest)
     except FileNotFoundError:
         return Manifest()
     except msgspec.MsgspecError as error:

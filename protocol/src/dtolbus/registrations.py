@@ -15,6 +15,8 @@ SINCE_OPTION = "since_utc_ns"
 """Option of a sink that leaves out runs which began before this instant."""
 _LONGEST_INSTANT = 19
 _WITH_SAMPLES = {"samples", "both"}
+_BLOCKS = ("skip", "summary", "samples", "both")
+_TOPICS = ("block/", "reading/", "note/", "heartbeat/")
 
 
 class SinkPosition(msgspec.Struct, frozen=True):
@@ -76,12 +78,43 @@ def registration_path(data: Path, name: str) -> Path:
 def read_registration(path: Path) -> Registration:
     """Return what the file says. Raises FileNotFoundError, and RawFormatError where it is no registration."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Registration)
+        registration = msgspec.json.decode(files.read(path), type=Registration)
     except msgspec.MsgspecError as error:
         raise RawFormatError(
             f"{path}: not a sink's registration: {error}; start its worker again, which has it written anew, or say "
             f'`dtolbus sinks forget "{unquote(path.stem)}"` if that sink will not come back'
         ) from error
+    if registration_path(path.parent.parent, registration.name).name != path.name:
+        raise RawFormatError(
+            f"{path}: is the registration of the sink {registration.name!r} under another name, a copy; remove it"
+        )
+    return registration
+
+
+def usable_registration(path: Path) -> Registration:
+    """Return what the file says of a sink that is to be read, or run again.
+
+    Raises FileNotFoundError, and RawFormatError where it is no registration, or one of no use.
+    """
+    registration = read_registration(path)
+    if fault := _fault(registration):
+        raise RawFormatError(
+            f"{path}: {fault}; correct it, start the sink's worker again as it was run, or say "
+            f'`dtolbus sinks forget "{registration.name}"` if that sink will not come back'
+        )
+    return registration
+
+
+def _fault(sink: Registration) -> str:
+    """Return what is wrong with what a registration says; empty where nothing is."""
+    if not sink.place:
+        return "it does not say where the sink is ('place')"
+    if sink.options.get("blocks", "skip") not in _BLOCKS:
+        return f"blocks is {sink.options['blocks']!r}; there are {', '.join(_BLOCKS)}"
+    for topic in sink.topics:
+        if not any(topic.startswith(known) or known.startswith(topic) for known in _TOPICS):
+            return f"no topic begins with {topic!r}; there are {', '.join(_TOPICS)}"
+    return ""
 
 
 def read_registrations(data: Path) -> list[Registration]:

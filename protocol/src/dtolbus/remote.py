@@ -50,8 +50,9 @@ class RemoteJournal:
             self._context.term()
             raise
         self._damaged = 0
+        self.runs: list[RemoteRun] = []
         try:
-            self.runs = [RemoteRun(self, status) for status in self._statuses()]
+            self.refresh()
         except BaseException:
             self.close()
             raise
@@ -61,6 +62,10 @@ class RemoteJournal:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def refresh(self) -> None:
+        """Ask how far the runs are now. Raises CannotStartError, WireError."""
+        self.runs = [RemoteRun(self, status) for status in self._statuses()]
 
     def close(self) -> None:
         """Close the connection."""

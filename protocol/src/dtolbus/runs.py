@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 HEAD_FILE = "head"
 LOCK_FILE = "lock"
+RESTORE = (
+    "restore the file from a backup, or move the run's folder out of the journal, whose segments can be read by "
+    "themselves"
+)
+"""What to do where `run.json` is damaged or missing."""
 SUFFIXES = {"blocks": ".dt-raw", "readings": ".dt-readings"}
 
 _HEAD = struct.Struct("<4sHHQQI")
@@ -309,7 +314,7 @@ class RunFolder:
     def _read_run_file(self) -> RunFile:
         path = self.path / RUN_FILE
         try:
-            return msgspec.json.decode(path.read_bytes(), type=RunFile)
+            return msgspec.json.decode(files.read(path), type=RunFile)
         except msgspec.MsgspecError as error:
             raise RawFormatError(f"{path} is damaged: it does not say what the run is") from error
 

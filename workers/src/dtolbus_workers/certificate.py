@@ -73,6 +73,8 @@ class Line:
     summaries: int = 0
     """Block summaries compared with the journal's."""
     remarks: list[str] = field(default_factory=list)
+    mending: str = ""
+    """What to do where catching up does not help: what is stored is damaged."""
 
     @property
     def complete(self) -> bool:
@@ -222,7 +224,7 @@ class _Comparison:
     def _reading(self, reading: DaqReading) -> None:
         found = self._readings.take(reading.index)
         _count(self._line, reading.index, len(found))
-        self._line.samples += len(reading.values)
+        self._line.samples += len(reading.values) if found else 0
         if found and not same_reading(reading, found[0], self._sink):
             self._differs("reading", reading.index)
 

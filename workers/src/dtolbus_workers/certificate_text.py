@@ -35,7 +35,9 @@ def as_text(certificate: Certificate) -> list[str]:
         where = f"{line.sink} {line.stream} {line.run_id}"
         lines += [f"  {where}: gap {in_words(gap.from_index, gap.to_index)}: {gap.cause}" for gap in line.gaps]
         lines += [f"  {where}: {remark}" for remark in line.remarks]
-        if line.missing > line.gone:
+        if line.mending:
+            lines.append(f"  {where}: {line.missing} records missing, {line.different} differ; {line.mending}")
+        elif line.missing > line.gone:
             room = "make room first, then " if line.has_no_room else ""
             count = line.missing - line.gone
             lines.append(f"  {where}: {count} records missing; {room}`dtolbus up --catch-up` fills them in")

@@ -94,6 +94,11 @@ class ParquetFolder:
         for temp in self._folder.glob(f".{IDENTITY}.*.tmp"):
             temp.unlink()  # of an open that was killed
         others = sorted(entry.name for entry in self._folder.iterdir() if entry.name != LOCK)
+        if any(self._folder.glob("*/*/*/part-*.parquet")):
+            raise CannotStartError(
+                f"{self._folder} is this sink's folder without its marker {IDENTITY}: restore that file, or move the "
+                f"folder away, and what the journal has is stored anew"
+            )
         if others:
             raise CannotStartError(
                 f"{self._folder} holds {others[0]!r} and is not a dtolbus folder; choose an empty or a new one"
@@ -187,7 +192,7 @@ def read_identity(folder: Path) -> _Identity:
     """
     path = folder / IDENTITY
     with contextlib.suppress(msgspec.MsgspecError, OSError):
-        identity = msgspec.json.decode(path.read_bytes(), type=_Identity)
+        identity = msgspec.json.decode(files.read(path), type=_Identity)
         if identity.kind == "parquet" and identity.format == FORMAT:
             return identity
     raise CannotStartError(f"{path} is not that of a parquet folder in format {FORMAT}; choose another folder")

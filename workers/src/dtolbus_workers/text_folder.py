@@ -187,6 +187,11 @@ def check_ours(folder: Path, kind: str) -> None:
             )
         return
     foreign = [path.name for path in folder.iterdir() if path.name != _LOCK and not _TEMPORARY.fullmatch(path.name)]
+    if any(folder.glob("*/*/*.position.json")):
+        raise CannotStartError(
+            f"{folder} is this sink's folder without its marker {_IDENTITY}: restore that file, or move the folder "
+            f"away, and what the journal has is stored anew"
+        )
     if foreign:
         raise CannotStartError(f"{folder} holds something else ({min(foreign)!r}); choose an empty or a new folder")
 
@@ -194,7 +199,7 @@ def check_ours(folder: Path, kind: str) -> None:
 def read_identity(path: Path) -> Identity:
     """Return the folder's identity. Raises CannotStartError where it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Identity)
+        return msgspec.json.decode(files.read(path), type=Identity)
     except msgspec.DecodeError as error:
         raise CannotStartError(f"{path} is not dtolbus's ({error}); choose another folder") from error
 
@@ -208,7 +213,7 @@ def identity_of(folder: Path) -> str | None:
 def read_sidecar(path: Path) -> RunFiles:
     """Return what a run's sidecar counts. Raises CannotStartError where it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=RunFiles)
+        return msgspec.json.decode(files.read(path), type=RunFiles)
     except msgspec.DecodeError as error:
         raise CannotStartError(
             f"{path} is damaged ({error}); move this run's files away, and it is stored again"

@@ -1,5 +1,6 @@
 """`dtolbus verify`: every registered sink against the journal, run by run."""
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -8,17 +9,20 @@ from typing import Protocol
 
 import msgspec
 
-from dtolbus.errors import DtolbusError, MisplacedRunError, RawFormatError, UsageError
+from dtolbus.embedded import is_embedded, serving
+from dtolbus.errors import CannotStartError, DtolbusError, MisplacedRunError, RawFormatError, UsageError
 from dtolbus.manifest import DELETED, Manifest
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
-from dtolbus.registrations import SINKS_FOLDER, Registration, read_registration
+from dtolbus.registrations import SINKS_FOLDER, Registration, usable_registration
 from dtolbus.remarks import Tally, line_of
-from dtolbus.runs import RunFolder, placed_run, whole_run_id
+from dtolbus.runs import RESTORE, RUN_FILE, RunFolder, placed_run, whole_run_id
 from dtolbus.topics import stream_name
 from dtolbus_workers.certificate import Certificate, Line, compare
 from dtolbus_workers.destination import Stored
+from dtolbus_workers.mending import mending, stored_anew
 from dtolbus_workers.registry import destination_class
+from dtolbus_workers.settling import settled
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +99,16 @@ def verify(
             told.append(f"{sink.name}: has run {run_id}, which the journal does not have")
         if sink.place.startswith("/") and not Path(sink.place).is_relative_to(data.absolute()):
             certificate.remarks.append(f"{sink.name} lies outside this folder: {sink.place}")
-    chosen = {run_id: folder for run_id, folder in folders.items() if not run_ids or run_id in run_ids}
-    tally = _Tally(tell, sum(_passes(folder, sinks) for folder in chosen.values()))
-    for run_id, folder in chosen.items():
-        with folder:
-            try:
-                _check_run(certificate, folder, sinks, tally)
-            except OSError as error:
-                certificate.fail(f"run {run_id} cannot be read: {error}")
+    with contextlib.ExitStack() as held:
+        sinks = [_reachable(sink, data, held, certificate) for sink in sinks]
+        chosen = {run_id: folder for run_id, folder in folders.items() if not run_ids or run_id in run_ids}
+        tally = _Tally(tell, sum(_passes(folder, sinks) for folder in chosen.values()))
+        for run_id, folder in chosen.items():
+            with folder:
+                try:
+                    _check_run(certificate, folder, sinks, tally)
+                except OSError as error:
+                    certificate.fail(f"run {run_id} cannot be read: {error}")
     return certificate
 
 
@@ -112,6 +118,17 @@ def _passes(run: JournalRun, sinks: Iterable[Registration]) -> int:
         return run.status().head * (1 + sum(sink.takes(run.info) for sink in sinks))
     except (DtolbusError, OSError):  # told when it is checked
         return 0
+
+
+def _reachable(sink: Registration, data: Path, held: contextlib.ExitStack, certificate: Certificate) -> Registration:
+    """Return the sink with its database running, where that is the server in this folder, until `held` is left."""
+    if not is_embedded(sink, data):
+        return sink
+    try:
+        return msgspec.structs.replace(sink, place=held.enter_context(serving(data.absolute())))
+    except CannotStartError as error:
+        certificate.fail(f"{sink.name}: {error}")
+        return sink
 
 
 def _moved(sink: Registration, data: Path, certificate: Certificate) -> Registration:
@@ -139,18 +156,20 @@ def _folders(journal: Path, certificate: Certificate) -> Iterator[RunFolder]:
             yield placed_run(path)
         except FileNotFoundError:
             if any(path.glob("*.dt-*")):
-                certificate.failures.append(f"{path}: holds records, and no run.json that says what they are")
+                certificate.failures.append(
+                    f"{path}: holds records, and no {RUN_FILE} that says what they are; {RESTORE}"
+                )
         except MisplacedRunError as error:
             (certificate.failures if error.is_only else certificate.remarks).append(str(error))
         except (RawFormatError, OSError) as error:
-            certificate.failures.append(str(error))
+            certificate.failures.append(f"{error}; {RESTORE}")
 
 
 def _registrations(data: Path, names: Collection[str], certificate: Certificate) -> Iterator[Registration]:
     """Yield the sinks that ever presented themselves, by name, or those named."""
     for path in sorted((data / SINKS_FOLDER).glob("[!.]*.json")):
         try:
-            sink = read_registration(path)
+            sink = usable_registration(path)
         except (RawFormatError, OSError) as error:
             certificate.failures.append(str(error))
             continue
@@ -159,23 +178,17 @@ def _registrations(data: Path, names: Collection[str], certificate: Certificate)
 
 
 def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Registration], tally: _Tally) -> None:
-    status = folder.status()
+    status, why_not = settled(folder) if isinstance(folder, RunFolder) else (folder.status(), "")
     run = status.info
     certificate.runs += 1
     stream = stream_name(run.device, run.task)
-    manifest = folder.manifest()
-    lost = 0
     said = Tally()
-    for found in tally.each("the journal", folder.records(0, status.head)):
-        lost += _lost_samples(found, manifest)
-        said.take(found)
-        if isinstance(found, Gap) and not found.cause.startswith(DELETED):
-            records = in_words(found.from_index, found.to_index)
-            what = f"{stream} {run.run_id}: the journal cannot give the records {records} any"
-            certificate.fail(f"{what} more ({found.cause}); sinks that have them have the only copy")
+    lost = _check_journal(certificate, folder, status, tally, said)
     if lost:
         certificate.losses.append(f"{stream} {run.run_id}: {lost} samples a channel never reached the journal")
-    if status.state == "interrupted":
+    if why_not:
+        certificate.fail(f"{stream} {run.run_id}: {why_not}")
+    elif status.state == "interrupted":
         certificate.losses.append(f"{stream} {run.run_id}: interrupted after {status.head} records")
     certificate.remarks += [f"{stream} {run.run_id}: {line_of(remark, run)}" for remark in said.remarks]
     for sink in sinks:
@@ -185,9 +198,25 @@ def _check_run(certificate: Certificate, folder: JournalRun, sinks: Iterable[Reg
                 _compare(line, folder, sink, tally)
             except Exception as error:  # whatever is wrong with one sink's data, the others are compared
                 log.debug("sink cannot be read", exc_info=True)
-                certificate.fail(f"{sink.name}: {_reason(error)}")
+                anew = f"; or {stored_anew(sink, run)}" if _is_unreadable_sqlite(sink) else ""
+                certificate.fail(f"{sink.name}: {_reason(error)}{anew}")
             else:
                 certificate.lines.append(line)
+
+
+def _check_journal(certificate: Certificate, folder: JournalRun, status: RunStatus, tally: _Tally, said: Tally) -> int:
+    """Note what of a run cannot be read any more; return how many samples of each channel never were journaled."""
+    run, manifest, lost = status.info, folder.manifest(), 0
+    for found in tally.each("the journal", folder.records(0, status.head)):
+        lost += _lost_samples(found, manifest)
+        said.take(found)
+        if isinstance(found, Gap) and not found.cause.startswith(DELETED):
+            records = in_words(found.from_index, found.to_index)
+            what = (
+                f"{stream_name(run.device, run.task)} {run.run_id}: the journal cannot give the records {records} any"
+            )
+            certificate.fail(f"{what} more ({found.cause}); sinks that have them have the only copy")
+    return lost
 
 
 def _lost_samples(found: Record | Gap, manifest: Manifest) -> int:
@@ -210,9 +239,16 @@ def _compare(line: Line, folder: JournalRun, sink: Registration, tally: _Tally) 
             line.gone = min(line.expected, folder.status().first)
         return
     if sink.destination_id and stored.destination_id != sink.destination_id:
-        line.remark(f"{sink.place} is another destination than the one that registered")
+        is_bare = stored.destination_id is None
+        what = "has lost its marker, which says whose it is" if is_bare else "is another destination than registered"
+        line.remark(f"{sink.place} {what}")
     records, mode = tally.each(sink.name, folder.records(0, line.expected)), sink.options.get("blocks")
     compare(line, records, stored, sink.sink, blocks_mode=mode, run=folder.info)
+    line.mending = mending(line, stored.position.next, sink, folder.info)
+
+
+def _is_unreadable_sqlite(sink: Registration) -> bool:
+    return sink.sink == "sqlite" and Path(sink.place).is_file()
 
 
 def _is_full(sink: Registration) -> bool:

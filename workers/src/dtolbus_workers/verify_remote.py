@@ -11,6 +11,7 @@ from dtolbus.remote import RemoteJournal
 from dtolbus.runs import whole_run_id
 from dtolbus_workers.certificate import Certificate
 from dtolbus_workers.registry import SINKS
+from dtolbus_workers.settling import settle
 from dtolbus_workers.verify import Tell, certified, unheard
 
 _READINGS_ONLY = ("csv", "jsonl")
@@ -24,6 +25,7 @@ def verify_remote(
     Raises CannotStartError where no gateway answers, UsageError where it has no such run.
     """
     with RemoteJournal(url) as journal:
+        settle(journal)
         run_ids = {whole_run_id(given, [run.info.run_id for run in journal.runs]) for given in run_ids}
         runs = [run for run in journal.runs if not run_ids or run.info.run_id in run_ids]
         unknown = run_ids - {run.info.run_id for run in runs}

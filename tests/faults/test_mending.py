@@ -1,0 +1,146 @@
+"""What catching up alone cannot mend: which file or folder to move away is said, and doing so mends it."""
+
+import json
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.e2e.commands import run
+from tests.e2e.stacks import Up, assert_complete
+
+from dtolbus.registrations import read_registrations, registration_path
+from dtolbus.runs import list_runs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with four sinks that have all."""
+    data = tmp_path_factory.mktemp("finished") / "data"
+    with Up(data, "--duration", "1", "--sinks", "parquet,sqlite,csv,jsonl") as up:
+        assert_complete(up, up.end())
+    return data
+
+
+@pytest.fixture
+def data(finished: Path) -> Path:
+    """That folder, as it was, at its own place."""
+    kept = finished.with_name("kept")
+    if not kept.exists():
+        shutil.copytree(finished, kept)
+    shutil.rmtree(finished, ignore_errors=True)
+    shutil.copytree(kept, finished)
+    return finished
+
+
+def without_a_row(data: Path) -> str:
+    with closing(sqlite3.connect(data / "dtolbus.sqlite")) as connection:
+        connection.execute("DELETE FROM blocks WHERE rowid = 2")
+        connection.commit()
+    return "sqlite"
+
+
+def with_a_flipped_byte(data: Path) -> str:
+    part = next(data.glob("parquet/sim0/*/*/part-*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[2000] ^= 0xFF
+    part.write_bytes(content)
+    return "parquet"
+
+
+def with_another_value(data: Path) -> str:
+    (path,) = data.glob("csv/*/*/*.csv")
+    lines = path.read_text().splitlines(keepends=True)
+    digit = max(lines[1].rfind(letter) for letter in "0123456789")
+    lines[1] = f"{lines[1][:digit]}{9 - int(lines[1][digit])}{lines[1][digit + 1 :]}"
+    path.write_text("".join(lines))
+    return "csv"
+
+
+@pytest.mark.parametrize("damage", [without_a_row, with_a_flipped_byte, with_another_value])
+def test_what_is_damaged_inside_is_mended_by_what_is_advised(data: Path, damage: object) -> None:
+    sink = damage(data)  # type: ignore[operator]
+    told = run("dtolbus", "verify", "--data", str(data))
+    assert told.returncode == 1
+    (line,) = [line for line in told.stdout.splitlines() if "what it has stored is damaged" in line]
+    assert line.startswith(f"  {sink} ")
+    assert "fills them in" not in told.stdout
+    advised = re.search(r"move (?:the folder |the files )?(\S+) ", line)
+    assert advised is not None
+    place = Path(advised[1])
+    found = list(place.parent.glob(f"{place.name}-*")) if sink == "sqlite" else []
+    for path in (*place.parent.glob(place.name), *found):
+        shutil.move(path, data.parent / f"away-{sink}-{path.name}")
+    with Up(data, "--catch-up") as up:
+        assert_complete(up, up.end())
+    for path in data.parent.glob("away-*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("sink", "marker"),
+    [("csv", "csv/dtolbus.json"), ("parquet", "parquet/_dtolbus.json"), ("jsonl", "jsonl/dtolbus.json")],
+)
+def test_one_sink_that_cannot_open_keeps_no_other_from_catching_up(data: Path, sink: str, marker: str) -> None:
+    (data / marker).unlink()
+    with Up(data, "--duration", "0.5", "--sinks", "sqlite") as up:
+        up.end()
+    with Up(data, "--catch-up") as again:
+        assert again.end() == 1, again.output
+    assert f"{sink} does not catch up: " in again.errors
+    assert f"is this sink's folder without its marker {Path(marker).name}: restore that file" in again.errors
+    heads = {folder.info.run_id: folder.head() for folder in list_runs(data / "journal")}
+    for known in read_registrations(data):
+        if known.name != sink:
+            assert all(known.positions[run_id].position == heads[run_id] for run_id in known.positions)
+            assert known.positions.keys() == heads.keys() or known.name in ("csv", "jsonl")
+    assert again.output.endswith("INCOMPLETE\n")
+
+
+def garbled(path: Path) -> None:
+    path.write_text("{")
+
+
+def copied(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy.json"))
+
+
+def with_bad_blocks(path: Path) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "options": {**content["options"], "blocks": "everything"}}))
+
+
+def with_bad_topics(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "topics": ["rig"]}))
+
+
+def without_a_place(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "place": ""}))
+
+
+@pytest.mark.parametrize("damage", [garbled, copied, with_bad_blocks, with_bad_topics, without_a_place])
+def test_one_damaged_registration_keeps_no_other_from_catching_up(data: Path, damage: object) -> None:
+    path = registration_path(data, "csv")
+    damage(path)  # type: ignore[operator]
+    named = path.with_name("copy.json") if damage is copied else path
+    told = run("dtolbus", "verify", "--data", str(data))
+    assert told.returncode == 1
+    assert any(line.strip().startswith(f"{named}: ") for line in told.stdout.splitlines()), told.stdout
+    with Up(data, "--catch-up") as up:
+        code = up.end()
+    assert code == 1, up.output + up.errors
+    assert str(named) in up.errors
+    assert "sqlite  " in up.output
+    assert "Traceback" not in up.errors
+
+
+def test_a_run_json_that_is_damaged_or_missing_says_what_to_do(data: Path) -> None:
+    folder = list_runs(data / "journal")[0].path
+    for damage in (lambda: (folder / "run.json").write_text("{"), (folder / "run.json").unlink):
+        damage()
+        told = run("dtolbus", "verify", "--data", str(data))
+        assert told.returncode == 1
+        (line,) = [line for line in told.stdout.splitlines() if line.strip().startswith(str(folder))]
+        assert "restore the file from a backup, or move the run's folder out of the journal" in line
