@@ -266,6 +266,27 @@ def test_an_instant_that_cannot_be_is_told_once_and_dates_nothing(tmp_path, monk
         assert block.anchor is None or block.anchor.mono_ns < time.perf_counter_ns()
 
 
+def test_samples_that_come_before_they_can_be_taken_do_not_tell_the_time(tmp_path, monkeypatch):
+    """The second buffer comes at once, 10 s ago by its own word: no rate is worked out from that."""
+
+    real, count = SimBlocks.read, iter(range(10**9))
+
+    def read(self, timeout_s):
+        if self._next == 100 and not next(count):
+            self._prepare()
+            self._due_ns, codes, self._ready = 0, self._ready, None
+            self._next += 100
+            now_ns = time.perf_counter_ns()
+            return Buffer(codes, now_ns, now_ns - 10**10)
+        return real(self, timeout_s)
+
+    monkeypatch.setattr(SimBlocks, "read", read)
+    (run,) = acquire_all(config_of({**CLOCKED, "samples": 400}), tmp_path)
+    (event,) = events_of(run)
+    assert "before those that it gave before" in event.message
+    assert abs(run.refresh().clock.drift_ppm) < 20_000
+
+
 def test_callbacks_at_half_of_the_time_are_told(tmp_path, monkeypatch):
     real = SimBlocks.read
 

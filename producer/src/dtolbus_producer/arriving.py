@@ -10,8 +10,8 @@ _MANY_BLOCKS = 4
 _PIECE_BYTES = 1 << 20
 _AHEAD_NS = 1_000_000_000
 _TIMES = 10
-_EARLY_SHARE, _EARLY_NS = 0.1, 100_000_000
-"""So much of the time may a board's clock be fast, and its callbacks be early, before that cannot be."""
+_FAST = 0.02
+"""So much may a board's clock be fast."""
 _READ_NS = 1_000_000
 """Clocks that are read one after another may differ so much."""
 
@@ -61,6 +61,11 @@ def count_problem(buffer: Buffer, over: int, plan: TaskPlan, times: Times) -> st
     )
 
 
+def is_early(at_ns: int, over: int, plan: TaskPlan, times: Times) -> bool:
+    """Return whether so many samples could not be taken by then, monotonic ns."""
+    return at_ns - times.since_ns < over * 1e9 / plan.rate_hz * (1 - _FAST) - _READ_NS
+
+
 def arrival_problem(buffer: Buffer, over: int, plan: TaskPlan, times: Times) -> str | None:
     """Return why the samples cannot have come when the board says, or None; `over` are those at the buffer's end."""
     at_ns = buffer.arrived_mono_ns
@@ -72,7 +77,7 @@ def arrival_problem(buffer: Buffer, over: int, plan: TaskPlan, times: Times) -> 
     if at_ns < times.last_arrived_ns - _READ_NS:
         return f"{said}, before those that it gave before, at {times.last_arrived_ns} ns"
     taken_ns = over * 1e9 / plan.rate_hz
-    if at_ns - times.since_ns < taken_ns * (1 - _EARLY_SHARE) - _EARLY_NS:
+    if is_early(at_ns, over, plan, times):
         return (
             f"{said}, {(at_ns - times.since_ns) / 1e9:.3g} s after the start, of which {taken_ns / 1e9:.3g} s they are"
         )

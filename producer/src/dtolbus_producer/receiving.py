@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from dtolbus.errors import BoardError
-from dtolbus_producer.arriving import Times, arrival_problem, count_problem
+from dtolbus_producer.arriving import Times, arrival_problem, count_problem, is_early
 from dtolbus_producer.boards import Buffer, End, Fault, TaskPlan
 from dtolbus_producer.boards.guarding import GuardedBlocks
 
@@ -27,6 +27,8 @@ class Reception:
         self._heard = heard
         self._tell = tell
         self._told: set[str] = set()
+        self.tells_time = True
+        """Whether the newest buffer's arrival says when its samples were taken."""
 
     def read(self, source: GuardedBlocks, over: int) -> Buffer | Fault | End | None:
         """Return what came, None where nothing did; `over` are the samples before it."""
@@ -54,13 +56,19 @@ class Reception:
             self._tell(message)
 
     def _possible(self, buffer: Buffer, over: int, now_ns: int) -> Buffer | Fault:
-        """Return the buffer, with this instant where it cannot have come when the board says; else a fatal fault."""
+        """Return the buffer, or a fatal fault.
+
+        Where it cannot have come when the board says, it came at this instant; it tells the time then only where the
+        samples could be taken by now.
+        """
         plan, times = self._plan, self._times._replace(now_ns=now_ns)
         problem = count_problem(buffer, over, plan, times)
         if problem is not None:
             return Fault("sdk_error", f"{plan.board}: the board gave {problem}", fatal=True)
         arrived_ns = buffer.arrived_mono_ns
-        problem = arrival_problem(buffer, over + buffer.codes.shape[1], plan, times)
+        end = over + buffer.codes.shape[1]
+        problem = arrival_problem(buffer, end, plan, times)
+        self.tells_time = problem is None or not is_early(now_ns, end, plan, times)
         if problem is not None:
             self.tell_once("arrival", f"{plan.board}: the board gave {problem}: when they were read counts instead")
             arrived_ns = now_ns

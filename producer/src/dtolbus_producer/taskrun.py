@@ -237,7 +237,8 @@ class _ClockedRun:
         if plan.is_triggered and self._next == 0:
             trigger = _bracket_of_trigger(self._armed_ns, buffer.arrived_mono_ns, delivered, plan.rate_hz)
             self._fit = self._fit_from(trigger)
-        self._fit.callback(self._next + delivered, buffer.arrived_mono_ns)
+        if self._reception.tells_time:
+            self._fit.callback(self._next + delivered, buffer.arrived_mono_ns)
         pieces, at = pieces_of(self._within_asked(delivered), plan), 0
         for count in pieces:
             self._take_piece(buffer, at, count, can_wait=plan.can_wait or len(pieces) > 1)
