@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtolbus.blocktext import usual_header, utc_text
@@ -58,6 +58,7 @@ def as_constructed(block: DaqBlock) -> DaqBlock:
     return DaqBlock(**named)
 
 
+@settings(deadline=None)
 @given(blocks(), st.integers(0, 2**31))
 def test_the_text_is_the_encoders_to_the_byte(block: DaqBlock, seq: int) -> None:
     plain = seal(*encode_block(as_constructed(block), seq))
@@ -78,11 +79,13 @@ def test_times_that_no_reader_takes_are_left_to_the_encoder() -> None:
     assert usual_header(block, 0) is None
 
 
+@settings(deadline=None)
 @given(INSTANTS)
 def test_an_instant_is_isoformats_text(ns: int) -> None:
     assert utc_text(ns) == utc_from_ns(ns).isoformat()
 
 
+@settings(deadline=None)
 @given(blocks())
 def test_every_field_is_what_the_constructor_is_given(block: DaqBlock) -> None:
     clock, samples = block.clock, block.raw_codes.shape[1]
@@ -100,6 +103,7 @@ def test_every_field_is_what_the_constructor_is_given(block: DaqBlock) -> None:
     np.testing.assert_array_equal(block.data, as_constructed(block).data)
 
 
+@settings(deadline=None)
 @given(blocks())
 def test_a_block_survives_pickling_and_replacing(block: DaqBlock) -> None:
     for other in (pickle.loads(pickle.dumps(block)), dataclasses.replace(block)):

@@ -344,6 +344,7 @@ def test_ten_thousand_old_runs_leave_next_to_nothing_behind() -> None:
     ),
     st.booleans(),
 )
+@settings(deadline=None)
 @example(told=[("record", "a", 1, False), ("record", "a", 0, False)], can_fetch=True)
 def test_the_short_way_of_live_records_gives_what_the_long_one_does(told, can_fetch: bool) -> None:
     long, short = Sequencer(can_fetch=can_fetch), Sequencer(can_fetch=can_fetch)
