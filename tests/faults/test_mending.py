@@ -1,6 +1,7 @@
 """What catching up alone cannot mend: which file or folder to move away is said, and doing so mends it."""
 
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -150,6 +151,17 @@ def test_one_damaged_registration_keeps_no_other_from_catching_up(data: Path) ->
     assert str(path) in up.errors
     assert "sqlite  " in up.output
     assert "Traceback" not in up.errors
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in a folder here")
+def test_a_pipe_in_the_place_of_what_a_sink_has_hangs_nobody(data: Path) -> None:
+    sidecar = next(data.glob("csv/*/*/*.position.json"))
+    for path in (data / "dtolbus.sqlite", next(data.glob("parquet/sim0/*/*/part-*.parquet")), sidecar):
+        path.unlink()
+        os.mkfifo(path)
+    certificate = verify(data)
+    assert not certificate.complete
+    assert sum("not a regular file" in failure for failure in certificate.failures) == 3, certificate.failures
 
 
 def test_a_run_json_that_is_damaged_or_missing_says_what_to_do(data: Path) -> None:

@@ -35,7 +35,7 @@ from dtolbus_producer.progress import (
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
-from dtolbus_producer.troubles import Refusals, gone, unregistered
+from dtolbus_producer.troubles import Troubles
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
                 session.close(grace_s)
             if server is not None and (told := server.revive()) is not None:
                 say(told, err=True)
-            for line in session.troubles():
+            for line in session.troubles.at_the_end():
                 certificate.fault(line)
             for device, log_path in session.silent_devices().items():
                 certificate.fault(f"{device} acquired nothing; see {log_path}")
@@ -94,7 +94,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
                 return certificate.verify([], [], dsn)
             for why in session.stopped.values():
                 certificate.note(why)
-            sinks = session.registered_sinks()
+            sinks = [name for name in parts.sinks if name not in session.troubles.unregistered()]
             if not session.new_runs() or not sinks:
                 certificate.note("no run was recorded: nothing to compare" if sinks else "no sink: nothing to compare")
                 return 1
@@ -128,10 +128,7 @@ class Session:
         for log_tail in logs.values():
             log_tail.mark()
         self._stalls = Stalls(ages_s, logs)
-        self._refusals = Refusals(logs)
-        self._sinks, self._data = config.sinks, data
-        self._lost: set[str] = set()
-        """Runs whose folder went, of which it was told."""
+        self.troubles = Troubles(data, config.sinks, parts.sinks, logs, self._journal, self._registered)
         self._display: Display | None = None
         self.stopped: dict[str, str] = {}
         """By device whose recording ended early, for want of room: what was said of it."""
@@ -159,29 +156,6 @@ class Session:
         """Return the ids of the runs of this session."""
         return sorted(set(self._journal.statuses) - self._before - self._journal.gone)
 
-    def registered_sinks(self) -> list[str]:
-        """Return the sinks of which the journal knows how far they are."""
-        return [name for name in self._parts.sinks if name not in self._unregistered()]
-
-    def troubles(self) -> list[str]:
-        """Return what is to be done about the sinks that could not be registered, and about runs that went."""
-        unknown = self._unregistered()
-        failed = [f"{name} does not catch up: {why}" for name, why in self._failed().items()]
-        lines = [unregistered(name, why, self._sinks, self._data) for name, why in unknown.items()]
-        return (
-            failed
-            + lines
-            + [gone(self._journal.statuses[run], self._data / "journal") for run in sorted(self._journal.gone)]
-        )
-
-    def _failed(self) -> dict[str, str]:
-        """Return the sinks that cannot start, each with why, where the others go on without them."""
-        return {name: child.failure for name, child in self._parts.sinks.items() if child.failure is not None}
-
-    def _unregistered(self) -> dict[str, str]:
-        self._registered.update()
-        return self._refusals.open(lambda name: name in self._registered.registrations)
-
     def silent_devices(self) -> dict[str, Path]:
         """Return the devices of which this session has no record, each with its log."""
         runs = [status for run_id, status in self._journal.statuses.items() if run_id not in self._before]
@@ -202,6 +176,7 @@ class Session:
             for child in parts.all():
                 child.kill()
         self._journal.update()
+        self._recover()  # the run of an acquisition that had to be killed
         self._journal.close()
 
     def _acquire(self, stop: threading.Event) -> None:
@@ -241,7 +216,7 @@ class Session:
         """Return the sinks that lack something of the runs that are over, or are ours."""
         ours = self._parts.acquisitions
         runs = [status for status in self._watched() if status.state != "running" or status.info.device in ours]
-        away = {name for name in self._refusals.why if not self._registered.was_heard(name)} | self._failed().keys()
+        away = self.troubles.away()
         sinks = {name: known for name, known in self._registrations().items() if name not in away}
         return what_is_behind(sinks, runs)
 
@@ -273,9 +248,8 @@ class Session:
         self._note_pids()
         self._tell_stopped()
         self._journal.update()
-        for run_id in self._journal.gone - self._lost:
-            say(gone(self._journal.statuses[run_id], self._data / "journal"), err=True)
-        self._lost = set(self._journal.gone)
+        for line in self.troubles.losses():
+            say(line, err=True)
         self._registered.update()
         started = {status.info.device for run, status in self._journal.statuses.items() if run not in self._before}
         for device, child in self._parts.acquisitions.items():
@@ -284,7 +258,7 @@ class Session:
             self._leave_out_what_is_stored()
             seen = snapshot(now, self._watched(), self._registrations(), self._before, self._caught_up or {})
             self._rates.add(seen)
-            away = self._refusals.why.keys() | self._failed().keys()
+            away = self.troubles.away()
             known = {name: progress for name, progress in seen.sinks.items() if name not in away}
             for line in self._stalls.note(now, known):
                 say(line, err=True)
@@ -312,22 +286,21 @@ class Session:
             self._turn("starting the sinks")
             if time.monotonic() > end:
                 for name, child in self._parts.sinks.items():
-                    if not child.is_settled and child.failure is None:
+                    if not child.is_settled:
                         child.is_settled = True  # when it ends it is started again; the recording goes on
                         say(f"{name} is still opening what it has; it stores later what comes meanwhile", err=True)
                 return
             stop.wait(_TURN_S / 2)
 
     def _sinks_are_there(self) -> bool:
-        for line in self._refusals.note(self._registered.was_heard):
+        for line in self.troubles.refusals():
             say(line, err=True)
+        failed, away = self.troubles.failed(), self.troubles.away()
         for name, child in self._parts.sinks.items():
-            is_known = self._registered.was_heard(name) or name in self._refusals.why
-            child.is_settled = child.is_settled or is_known
-        failed = self._failed()
+            child.is_settled = child.is_settled or self._registered.was_heard(name) or name in away
         if failed and len(failed) == len(self._parts.sinks):
             raise CannotStartError("; ".join(failed.values()))
-        return all(child.is_settled or name in failed for name, child in self._parts.sinks.items())
+        return all(child.is_settled for child in self._parts.sinks.values())
 
     def _is_overdue(self) -> bool:
         late_s = time.monotonic() - self._acquiring_since - _OVERTIME_S
