@@ -145,7 +145,7 @@ def test_a_broken_board_of_another_package_is_one_line(other_package, kind, says
 
 def test_an_unknown_board_is_told_with_those_that_there_are(other_package):
     with pytest.raises(
-        UsageError, match=r"board: 'simm' is no board; there are sim, playback, dtollib, uldaq, broken, mine"
+        UsageError, match=r"board: 'simm' is no board; there are sim, sim-fast, playback, dtollib, uldaq, broken, mine"
     ):
         config_from({"device": [{"name": "d", "board": "simm", "task": [{"name": "t"}]}]})
 

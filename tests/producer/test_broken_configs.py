@@ -170,7 +170,11 @@ CANNOT_BE = [
         'name = "rig"\nreconnect_s = -3',
         ["device[0].reconnect_s: -3: give a number of seconds, 0 or more"],
     ),
-    ('name = "rig"', 'name = "rig"\nboard = "dt"', ["device[0].board: 'dt' is no board; there are sim, playback"]),
+    (
+        'name = "rig"',
+        'name = "rig"\nboard = "dt"',
+        ["device[0].board: 'dt' is no board; there are sim, sim-fast, playback"],
+    ),
     (
         'name = "rig"',
         'name = "rig"\nboard = "playback:/nowhere.npz"',

@@ -196,6 +196,8 @@ class Session:
         finally:  # whatever interrupts this, nothing is left behind
             for child in parts.all():
                 child.kill()
+        self.watch.update()
+        self._recover()  # the run of an acquisition that had to be killed
         self.watch.close()
 
     def _acquire(self, stop: threading.Event) -> None:

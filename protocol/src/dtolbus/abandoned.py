@@ -34,8 +34,9 @@ def records_on_disk(run: RunFolder) -> int:
         with ChunkFile(path, instead=file_header_for(run.info)) as file:
             whole = (found.header.block_index for found in file.chunks(file.start) if isinstance(found, Chunk))
             last = max((index for index in whole if index is not None), default=-1)
-        if last >= 0:
-            return max(known, last + 1)
+            is_begun = file.start > 0 or last >= 0
+        if is_begun:
+            return max(known, last + 1, first_index)
     return known
 
 

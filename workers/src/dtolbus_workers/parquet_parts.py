@@ -63,6 +63,7 @@ def footer(path: Path) -> dict[str, str]:
     Raises:
         pyarrow.ArrowInvalid: it is no Parquet file, or is torn.
     """
+    os.close(files.open_read(path))  # a pipe would be waited for
     found = pq.read_metadata(path).metadata or {}
     return {key.decode(): value.decode("utf-8", "replace") for key, value in found.items() if key != b"ARROW:schema"}
 

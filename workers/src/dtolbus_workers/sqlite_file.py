@@ -73,6 +73,8 @@ def roll_back(path: Path) -> None:
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file read-only for the length of the block, in one snapshot. Raises CannotStartError."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for; to open and close it would drop locks
+        raise CannotStartError(f"{path}: not a regular file; choose another file")
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     except sqlite3.Error as error:
