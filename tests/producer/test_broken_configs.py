@@ -173,7 +173,7 @@ CANNOT_BE = [
     (
         'name = "rig"',
         'name = "rig"\nboard = "dt"',
-        ["device[0].board: 'dt' is no board; there are sim, sim-fast, playback"],
+        ["device[0].board: 'dt' is no board; there are sim, sim-fast"],
     ),
     (
         'name = "rig"',
