@@ -118,8 +118,8 @@ def peer(kind: int, port: int) -> Iterator[Peer]:
         context.term()
 
 
-def eventually(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + TIMEOUT_S
+def eventually(is_so: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
+    end = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < end, "it never became so"
         time.sleep(0.01)

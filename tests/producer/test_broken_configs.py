@@ -92,7 +92,7 @@ CANNOT_BE = [
     (
         'name = "rig"',
         'name = "rig"\noptions = { drift_ppm = nan }',
-        ["device[0].options.drift_ppm = nan: give a finite"],
+        ["device[0].options.drift_ppm: nan: give -100000 to 100000"],
     ),
     ('unit = "g", ', "", [f"{TASK}.channels[1].unit: it is missing: say what sensitivity_v is the volts of"]),
     ('unit = "g"', 'unit = ""', [f"{TASK}.channels[1].unit: '' is no unit"]),

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 
+import numpy as np
 import pytest
 from tests.producer.acquired import acquire_all, config_of
 from tests.producer.looking import call
@@ -100,6 +101,52 @@ def test_as_json_it_is_whole(lab, capsys):
     room = disk["free_bytes"] - disk["kept_free_bytes"]
     assert disk["hours_left"] == pytest.approx(room / disk["bytes_s"] / 3600)
     assert report["problems"] == []
+
+
+def test_a_simulation_that_runs_faster_fills_the_disk_faster(lab, capsys):
+    def told(speed):
+        lab.write_text(LAB.replace('name = "rig"', f'name = "rig"\noptions = {{ speed = {speed} }}'))
+        return json.loads(call(check, asked(lab, "--json"), capsys).out)
+
+    usual, fast, fastest = told("1"), told("100"), told("'max'")
+    for place, faster in zip(usual["places"], fast["places"], strict=True):
+        assert faster["bytes_s"] == pytest.approx(100 * place["bytes_s"])
+    (disk,) = fast["disks"]
+    assert disk["hours_left"] == pytest.approx((disk["free_bytes"] - disk["kept_free_bytes"]) / disk["bytes_s"] / 3600)
+    assert [report["devices"][0]["tasks"][0]["speed"] for report in (usual, fast, fastest)] == [1, 100, None]
+    assert [place["bytes_s"] for place in fastest["places"]] == [place["bytes_s"] for place in usual["places"]]
+    assert (usual["warnings"], fast["warnings"]) == ([], [])
+    assert fastest["warnings"] == [
+        "device 'rig', task 'vibration': as fast as the journal takes it: "
+        "bytes a second are those at its rate, the least"
+    ]
+    assert "100 times as fast; " in (told("100") and call(check, asked(lab), capsys).out)
+
+
+def test_a_recording_that_is_played_faster_fills_the_disk_faster(tmp_path, capsys):
+    path = tmp_path / "r.npz"
+    np.savez(path, codes=np.zeros((1, 100), np.int16), channels=["a"], unit="V", full_scale=1.0, rate_hz=1000.0)
+    slow, fast = (
+        json.loads(
+            call(
+                check, ["--board", f"playback:{path}", "--speed", speed, "--data", tmp_path / "d", "--json"], capsys
+            ).out
+        )
+        for speed in ("1", "8")
+    )
+    assert fast["places"][0]["bytes_s"] == pytest.approx(8 * slow["places"][0]["bytes_s"])
+
+
+@pytest.mark.parametrize(("block_s", "is_told"), [("10", False), ("11", True)])
+def test_a_block_that_takes_long_to_fill_is_told_and_keeps_nothing_from_starting(lab, capsys, block_s, is_told):
+    lab.write_text(LAB.replace("block_s = 0.05", f"block_s = {block_s}"))
+    done = call(check, asked(lab), capsys)
+    assert (done.code, done.err) == (0, "")
+    says = (
+        "note: device 'rig', task 'vibration': a block is 11 s long: nothing of a block is safe, seen or stored before "
+        "it is full; give block_s, 10 at most\n"
+    )
+    assert (says in done.out) == is_told
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,15 @@ def test_the_trigger_is_the_one_asked_for(bench, options, kind, more):
     assert plan.is_triggered == bool(options)
 
 
+def test_a_threshold_beyond_the_range_is_refused_by_check_and_by_the_acquisition(bench, tmp_path):
+    options = {"trigger": "rising", "threshold_input": 1, "threshold_v": 12.0}
+    config = config_of(device_of(options=options))
+    says = "options.threshold_v: 12 V: the input 1 at gain 1 takes -10 to 10 V: give what lies between"
+    assert [problem for problem in look(config).problems if says in problem]
+    with pytest.raises(UsageError, match="threshold_v: 12 V: the input 1 at gain 1 takes -10 to 10 V"):
+        acquire_all(config, tmp_path)
+
+
 def test_a_trigger_that_comes_late_is_waited_for_and_dates_the_first_sample(bench, monkeypatch, tmp_path):
     monkeypatch.setattr(dtblocks, "_SILENT_S", 0.05)
     bench.hold.clear()

@@ -128,6 +128,36 @@ def test_what_a_dt9806_cannot_do_is_refused_before_it_is_tried(task, options, sa
     assert "device[0]." in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"speed": math.nan}, "options.speed: nan: give 1e-06 to 1e+06, or 'max'"),
+        ({"speed": 1e9}, "options.speed: 1000000000.0: give 1e-06 to 1e+06, or 'max'"),
+        ({"seed": -1}, "options.seed: -1: give 0 to 9.22337e+18"),
+        ({"throughput_hz": 0.0}, "options.throughput_hz: 0: give 1e-06 to 1e+12"),
+        ({"drift_ppm": -1e6}, "options.drift_ppm: -1e+06: give -100000 to 100000"),
+        ({"drift_ppm": math.nan}, "options.drift_ppm: nan: give -100000 to 100000"),
+        ({"lateness_ms": -1.0}, "options.lateness_ms: -1: give 0 to 60000"),
+        ({"overrun_at_s": -1.0}, "options.overrun_at_s: -1: give 0 to 1e+10"),
+        ({"lose_device_at_s": math.nan}, "options.lose_device_at_s: nan: give 0 to 1e+10"),
+        ({"lost_for_s": math.inf}, "options.lost_for_s: inf: give 0 to 1e+10"),
+        (
+            {"open_thermocouple": {"channel": "a", "from_s": -2.0}},
+            "options.open_thermocouple.from_s: -2: give 0 to 1e+10",
+        ),
+        (
+            {"open_thermocouple": {"channel": "a", "from_s": 2.0, "to_s": 1.0}},
+            "options.open_thermocouple.to_s: 1: give a time after from_s = 2, or leave it out",
+        ),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused_by_key_value_and_range(options, says):
+    task = {"name": "t", "kind": "readings", "channels": [{"name": "a", "thermocouple": "K"}]}
+    with pytest.raises(UsageError) as refused:
+        config_of(task, options=options)
+    assert str(refused.value) == f"config: device[0].{says}"
+
+
 def test_one_subsystem_is_either_clocked_or_polled():
     tasks = [
         {"name": "fast", "rate_hz": 1000.0, "channels": ["a"]},

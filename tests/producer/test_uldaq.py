@@ -2,6 +2,7 @@
 
 import ctypes.util
 import sys
+import threading
 from fractions import Fraction
 
 import msgspec
@@ -28,14 +29,16 @@ from tests.producer.ulbench import (
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import SensorStatus
 from dtolbus_producer.boards import Readout, finding, ulchannels
+from dtolbus_producer.boards.sharing import refuse_shared
 from dtolbus_producer.boards.testing import BLOCK, SAMPLES, BoardConformance
 from dtolbus_producer.boards.ul import UlBoard
 from dtolbus_producer.boards.ulchannels import range_named
 from dtolbus_producer.boards.uldriver import AnalogInput
 from dtolbus_producer.checking.looking import look
-from dtolbus_producer.config import config_from
+from dtolbus_producer.config import Config, config_from
 from dtolbus_producer.lookingcli import boards
 from dtolbus_producer.sensorconfig import RtdConfig
+from dtolbus_producer.stack import run_up
 from dtolbus_producer.tasks import ChannelConfig, TaskConfig, WrongKeyError
 
 __all__ = ["library", "standin"]  # fixtures
@@ -226,6 +229,22 @@ def test_check_refuses_two_devices_on_one_board(standin, tmp_path):
         "device 'right': board = 'uldaq:01C0FFEE' is DT9837A 01C0FFEE, which the device 'left' has already; name "
         "another in `board`, see `dtolbus boards`"
     ) in report.problems
+
+
+def test_up_refuses_them_too_and_leaves_the_boards_free(standin, tmp_path):
+    devices = [device_of(board=board) for board in ("uldaq", "uldaq:01C0FFEE")]
+    left, right = (msgspec.structs.replace(device, name=name) for device, name in zip(devices, "lr", strict=True))
+    with pytest.raises(CannotStartError) as refused:
+        run_up(Config(data=str(tmp_path / "data"), devices=(left, right)), 1.0, threading.Event())
+    assert str(refused.value) == (
+        "device 'r': board = 'uldaq:01C0FFEE' is DT9837A 01C0FFEE, which the device 'l' has already; name another in "
+        "`board`, see `dtolbus boards`"
+    )
+    assert not list((tmp_path / "data").glob("journal/*"))
+    refuse_shared([left])
+    board = UlBoard(left)
+    board.open()
+    board.close()
 
 
 def test_the_boards_that_are_connected_are_listed(standin, capsys):

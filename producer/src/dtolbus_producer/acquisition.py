@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,13 +12,14 @@ from dtolbus.bounds import check_run
 from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import RunInfo
-from dtolbus_producer.boards import BlockSource, Board, PolledSource, board_class
+from dtolbus_producer.boards import BlockSource, Board, PolledSource, Seekable, board_class
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.polling import run_readings
 from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.resuming import Before, earlier_runs, rest_of
 from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_info
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
@@ -29,13 +30,16 @@ _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
 
 
-def acquire(config: Config, device_name: str, data_dir: Path, stop: threading.Event) -> None:
+def acquire(
+    config: Config, device_name: str, data_dir: Path, stop: threading.Event, goes_on_from: Sequence[str] = ()
+) -> None:
     """Acquire a device's tasks until all are done or `stop` is set; runs that a killed producer left are ended first.
 
-    A board that goes away is waited for; what follows are new runs.
+    A board that goes away is waited for; what follows are new runs. Of a task one of whose runs is in `goes_on_from`,
+    only what that run and those before it did not get is acquired; where nothing is left, nothing is started.
 
     Raises:
-        UsageError: there is no such device, or the board cannot do what is asked of it.
+        UsageError: there is no such device or run, or the board cannot do what is asked of it.
         CannotStartError: no board, no journal, or no room for one.
         JournalError: the disk is full, or the journal has reached its quota.
         BoardError: the board did not come back, or a poll failed where the config says `on_error = "raise"`.
@@ -43,13 +47,17 @@ def acquire(config: Config, device_name: str, data_dir: Path, stop: threading.Ev
     device = config.device(device_name)
     journal = data_dir / "journal"
     recover_device(journal, device.name)
+    before = earlier_runs(journal, device.name, goes_on_from)
+    if not any(rest_of(task, before.get(task.name)) for task in device.tasks):
+        log.info("nothing is left to acquire", extra={"device": device.name})
+        return
     with Quota(data_dir, config.journal) as quota:
         board = board_class(device.board_kind)(device)
         try:
             board.open()
         except BoardError as error:
             raise CannotStartError(f"device {device.name!r}: {error}; connect the board and start again") from error
-        _Acquisition(config, device, board, journal, quota, stop).run()
+        _Acquisition(config, device, board, journal, quota, stop, before).run()
 
 
 class _Acquisition:
@@ -63,6 +71,7 @@ class _Acquisition:
         journal: Path,
         quota: Quota,
         stop: threading.Event,
+        before: dict[str, Before],
     ) -> None:
         self._config = config
         self._device = device
@@ -70,12 +79,14 @@ class _Acquisition:
         self._journal = journal
         self._quota = quota
         self._stop = stop
-        self._over: dict[str, int] = {}
-        """By task: samples that earlier runs have had."""
+        self._before = before
+        """By task: what earlier runs have."""
+        self._newest: dict[str, RunInfo] = {}
+        """By task: the run that this process made last."""
 
     def run(self) -> None:
-        """Run the tasks; after each loss of the board those that are not done again."""
-        tasks = list(self._device.tasks)
+        """Run what is left of the tasks; after each loss of the board what is left then."""
+        tasks = self._rests(self._device.tasks)
         away_s = 0.0
         while tasks and not self._stop.is_set():
             try:
@@ -86,11 +97,12 @@ class _Acquisition:
                 if outcomes[task.name].end == "failed":
                     reason = outcomes[task.name].reason
                     raise BoardError(f"device {self._device.name!r}, task {task.name!r}: {reason} (on_error = 'raise')")
-            tasks = [task for task in tasks if outcomes[task.name].end == "lost"]
+            lost = [task for task in self._device.tasks if task.name in outcomes and outcomes[task.name].end == "lost"]
+            for task in lost:
+                self._note(task.name, outcomes[task.name].samples)
+            tasks = self._rests(lost)
             if not tasks or self._stop.is_set():
                 return
-            for task in tasks:
-                self._over[task.name] = self._over.get(task.name, 0) + outcomes[task.name].samples
             reason = "; ".join(outcomes[task.name].reason for task in tasks)
             log.warning("board lost", extra={"device": self._device.name, "reason": reason})
             away_s = self._reopen(0.0 if any(outcome.samples for outcome in outcomes.values()) else away_s, reason)
@@ -101,6 +113,9 @@ class _Acquisition:
             source = self._board.readings(task) if task.kind == "readings" else self._board.blocks(task)
         except WrongKeyError as error:
             raise UsageError(f"device {self._device.name!r}: {error}") from error
+        before = self._before.get(task.name)
+        if before is not None and isinstance(source, Seekable):
+            source.skip(before.samples)
         prepared = _Prepared(source, self._request(task, source.plan.rate_hz))
         try:
             check_run(run_info(source.plan, prepared.request, time.perf_counter_ns(), 0))
@@ -114,19 +129,29 @@ class _Acquisition:
         """Set when everything is to end."""
         return self._stop
 
+    def _rests(self, tasks: Sequence[TaskConfig]) -> list[TaskConfig]:
+        rests = [rest_of(task, self._before.get(task.name)) for task in tasks]
+        return [rest for rest in rests if rest is not None]
+
+    def _note(self, task: str, samples: int) -> None:
+        """Note that so many samples of the task's last run are over."""
+        run, before = self._newest.pop(task, None), self._before.get(task)
+        if run is not None:
+            self._before[task] = Before(run.run_id, samples + (0 if before is None else before.samples), run.rate_hz)
+
     def _request(self, task: TaskConfig, rate_hz: float) -> RunRequest:
-        asked = task.samples_asked(rate_hz)
         return RunRequest(
             device=self._device.name,
             task=task.name,
             kind=task.kind,
-            samples_asked=None if asked is None else max(1, asked - self._over.get(task.name, 0)),
+            samples_asked=task.samples_asked(rate_hz),
             meta=self._config.run,
             queue_s=self._config.journal.queue_s,
             open_writer=self._open_writer,
             full=self._quota.full,
             why_cut_off=self._why_cut_off,
             on_error=task.on_error or "return",
+            before=self._before.get(task.name),
         )
 
     def _why_cut_off(self) -> str | None:
@@ -134,7 +159,9 @@ class _Acquisition:
         return "dtolbus up is gone, which had started this acquisition: nobody asked it to stop" if is_orphan else None
 
     def _open_writer(self, info: RunInfo) -> RunWriter:
-        return open_writer(self._journal, info, self._config.journal, self._quota.rolled)
+        writer = open_writer(self._journal, info, self._config.journal, self._quota.rolled)
+        self._newest[info.task] = info
+        return writer
 
     def _reopen(self, away_s: float, reason: str) -> float:
         """Open the board once it is back; return how long it has been away, `away_s` included.

@@ -56,6 +56,11 @@ class Certificate:
         self._is_whole = False
         self._lines.append(line)
 
+    def remark(self, line: str) -> None:
+        """Say a line after the certificate, and keep it."""
+        say(line)
+        self._lines.append(line)
+
     def fault(self, line: str) -> None:
         """Say such a line, and keep it."""
         say(line, err=True)

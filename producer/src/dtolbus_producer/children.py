@@ -58,6 +58,8 @@ class Child:
         """Set once it has done its work for the first time; before, exit codes 2 and 3 mean that it never will."""
         self.is_done = False
         """Whether its work is over, or it was told to stop and has ended."""
+        self.has_finished = False
+        """Whether it ended by itself because its work was done."""
         self.failure: str | None = None
         """Why its work ended early and for good."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -119,6 +121,7 @@ class Child:
         if code is None:
             return
         self._forget()
+        self.has_finished = self.spec.ends_by_itself and code == 0 and not self._is_stopping
         if self._is_stopping or (self.spec.ends_by_itself and code == 0):
             self.is_done = True
         elif self.spec.ends_by_itself and code == JournalFullError.exit_code:

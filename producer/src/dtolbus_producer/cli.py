@@ -34,11 +34,19 @@ def producer() -> None:
 @option("--device", help="Acquire this device only.  [default: all, a process for each]")
 @option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: the config's]")
 @option("--duration", "duration_s", type=_SECONDS, help="Seconds after which every task ends, at its exact sample.")
-def run(config: Path, device: str | None, data: Path | None, duration_s: float | None) -> int:
+@option(
+    "--goes-on-from",
+    multiple=True,
+    metavar="RUN_ID",
+    help="Acquire only what this run, and those it went on from, did not get; one for each task.",
+)
+def run(
+    config: Path, device: str | None, data: Path | None, duration_s: float | None, goes_on_from: tuple[str, ...]
+) -> int:
     """Acquire until the tasks end, or Ctrl-C."""
     from dtolbus_producer.producing import run_producer  # noqa: PLC0415  # numpy is heavy; --help does without
 
-    return run_producer(config, device, data, duration_s, stop_event())
+    return run_producer(config, device, data, duration_s, goes_on_from, stop_event())
 
 
 @click.group(
@@ -90,7 +98,7 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
                 "--duration",
                 "duration_s",
                 type=_SECONDS,
-                help="Seconds after which the boards stop.  [default: until Ctrl-C]",
+                help="Seconds that every task records, at most.  [default: until Ctrl-C]",
             ),
             option("--sinks", help="Comma-separated: parquet,sqlite,postgres,csv,jsonl.  [default: all but postgres]"),
             option(

@@ -1,7 +1,7 @@
 """`dtolbus.toml`: the whole stack of one machine, typed and strict."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -11,19 +11,15 @@ from dtolbus.errors import UsageError
 from dtolbus.topics import shortened
 from dtolbus_producer.boards import board_class
 from dtolbus_producer.configkeys import key_problem, number_problem
-from dtolbus_producer.conversions import check_conversion
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
-from dtolbus_producer.sinkplaces import check_name
+from dtolbus_producer.taskchecks import check_names, check_task
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError
 from dtolbus_producer.tomlreading import read_toml
 
 _HIGHEST_PORT = 65_535
 _LEAST_MB_S = 0.1
 _SIM_THROUGHPUT_HZ = 50_000
-_CLOCKED_HZ, _POLLED_HZ = (1e-6, 1e9), (1e-6, 1e4)
-_SAMPLES, _DURATION_S = (1, 10**15), (1e-9, 1e10)
-"""What can be meant; an acquisition without an end has neither."""
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,8 +95,8 @@ def checked(config: Config, source: str = "config") -> Config:
         _check_numbers(config)
         if not config.devices:
             raise WrongKeyError("device", "no device is configured: add a [[device]]")
-        _check_names("device", [device.name for device in config.devices])
-        _check_names("sink", [sink.name for sink in config.sinks])
+        check_names("device", [device.name for device in config.devices])
+        check_names("sink", [sink.name for sink in config.sinks])
         check_sinks(Path(config.data), config.sinks)
     except WrongKeyError as error:
         raise UsageError(f"{source}: {error}") from error
@@ -214,31 +210,15 @@ def _check_numbers(config: Config) -> None:
     config.journal.check()
 
 
-def _check_unique(what: str, names: Iterable[str]) -> None:
-    seen: dict[str, int] = {}
-    for place, name in enumerate(names):
-        if not name:
-            raise WrongKeyError(f"{what}[{place}].name", "'' is no name: give one")
-        before = seen.setdefault(name, place)
-        if before != place:
-            raise WrongKeyError(f"{what}[{place}].name", f"{name!r} is the name of {what}[{before}] too: rename one")
-
-
-def _check_names(what: str, names: Sequence[str]) -> None:
-    _check_unique(what, names)
-    for place, name in enumerate(names):
-        check_name(f"{what}[{place}].name", name)
-
-
 def _check_device(key: str, device: DeviceConfig, source: str) -> None:
     try:
         if not (device.reconnect_s >= 0 and math.isfinite(device.reconnect_s)):
             raise WrongKeyError("reconnect_s", f"{device.reconnect_s:g}: give a number of seconds, 0 or more")
         if not device.tasks:
             raise WrongKeyError("task", f"the device {device.name!r} has no task: add a [[device.task]]")
-        _check_names("task", [task.name for task in device.tasks])
+        check_names("task", [task.name for task in device.tasks])
         for place, task in enumerate(device.tasks):
-            _check_task(f"task[{place}]", task)
+            check_task(f"task[{place}]", task)
         kind = board_class(device.board_kind)
         problem = key_problem(device.options, kind.options_type)
         if problem is not None:
@@ -248,48 +228,6 @@ def _check_device(key: str, device: DeviceConfig, source: str) -> None:
         raise UsageError(f"{source}: {key}.{error}") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{source}: {key}.options: {error}") from error
-
-
-def _check_task(key: str, task: TaskConfig) -> None:
-    _check_unique(f"{key}.channels", (channel.name for channel in task.channel_configs))
-    _check_inputs(f"{key}.channels", task)
-    for place, channel in enumerate(task.channel_configs):
-        check_conversion(f"{key}.channels[{place}]", channel)
-    for name, value, bounds in (
-        ("rate_hz", task.rate_hz, _POLLED_HZ if task.kind == "readings" else _CLOCKED_HZ),
-        ("block_samples", task.block_samples, None),
-        ("block_s", task.block_s, None),
-        ("samples", task.samples, _SAMPLES),
-        ("duration_s", task.duration_s, _DURATION_S),
-    ):
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise WrongKeyError(f"{key}.{name}", f"{value:g}: give a number above 0")
-        if value is not None and bounds is not None and not bounds[0] <= value <= bounds[1]:
-            why = f"{value:g}: give {bounds[0]:g} to {bounds[1]:g}, or leave it out"
-            raise WrongKeyError(f"{key}.{name}", why)
-    if task.block_samples is not None and task.block_s is not None:
-        both = f"{task.block_s:g} beside block_samples = {task.block_samples}: give block_samples or block_s, not both"
-        raise WrongKeyError(f"{key}.block_s", both)
-    task.check_block(key, task.rate_hz or 1.0)
-    for name, value in (("block_samples", task.block_samples), ("block_s", task.block_s)):
-        if task.kind == "readings" and value is not None:
-            why = f"{value:g}: the task {task.name!r} is polled, and has no blocks: leave it out"
-            raise WrongKeyError(f"{key}.{name}", why)
-    if task.kind == "blocks" and task.on_error is not None:
-        raise WrongKeyError(
-            f"{key}.on_error", f"{task.on_error!r}: the task {task.name!r} is clocked, and is not polled: leave it out"
-        )
-
-
-def _check_inputs(key: str, task: TaskConfig) -> None:
-    """Raise WrongKeyError where a channel that names no input would come on that of another one."""
-    owners: dict[int | None, tuple[str, bool]] = {}
-    for place, (given, channel) in enumerate(zip(task.channels, task.channel_configs, strict=True)):
-        is_named = not isinstance(given, str) and given.physical is not None
-        name, was_named = owners.setdefault(channel.physical, (channel.name, is_named))
-        if name != channel.name and not (is_named and was_named):
-            why = f"{channel.physical} is the input of {name!r} too: give each channel its own number"
-            raise WrongKeyError(f"{key}[{place}].physical", why)
 
 
 def _wrong(where: str, message: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """The parts of a stack: which child processes there are, and how each is called."""
 
+import math
 import socket
 import time
 import uuid
@@ -19,9 +20,11 @@ from dtolbus_producer.children import Child, ChildSpec
 from dtolbus_producer.config import Config, GatewayConfig, dump_config
 from dtolbus_producer.plan import batch_age_s, place_of, worker_arguments
 from dtolbus_producer.ports import port_problem
+from dtolbus_producer.resuming import newest_runs, run_names
 
 _PROBE_S = 0.2
-_SHORTEST_RUN_S = 0.05
+OVERTIME_S = 15.0
+"""How much longer than asked an acquisition may take: its process was killed, say, or its board away."""
 
 
 class Parts:
@@ -81,7 +84,7 @@ def write_config(config: Config, path: Path) -> None:
 def acquisition_children(
     config: Config, data: Path, config_path: Path, logs: Path, duration_s: float | None
 ) -> dict[str, Child]:
-    """Return a child for each device; one that is started again has only what is left of the duration."""
+    """Return a child for each device; one that is started again goes on from the runs it made before."""
     return {
         device.name: Child(
             ChildSpec(
@@ -91,6 +94,8 @@ def acquisition_children(
                         *("dtolbus_producer", "producer", "run", "--config", str(config_path)),
                         *("--device", device.name, "--data", str(data)),
                     ],
+                    data / "journal",
+                    device.name,
                     duration_s,
                 ),
                 ends_by_itself=True,
@@ -102,21 +107,27 @@ def acquisition_children(
 
 
 class _Acquisition:
-    """The arguments of an acquisition at each of its starts."""
+    """The arguments of an acquisition at each of its starts; none once its time is over by far."""
 
-    def __init__(self, arguments: Sequence[str], duration_s: float | None) -> None:
+    def __init__(self, arguments: Sequence[str], journal: Path, device: str, duration_s: float | None) -> None:
         self._arguments = arguments
-        self._duration_s = duration_s
+        self._journal = journal
+        self._device = device
+        self._duration_s = math.inf if duration_s is None else duration_s
         self._first_at: float | None = None
+        self._earlier: set[str] = set()
+        """Runs that were there before the first start."""
 
     def __call__(self) -> Sequence[str] | None:
-        if self._duration_s is None:
-            return self._arguments
         now = time.monotonic()
         if self._first_at is None:
             self._first_at = now
-        left_s = self._duration_s - (now - self._first_at)
-        return None if left_s < _SHORTEST_RUN_S else [*self._arguments, "--duration", f"{left_s:.9g}"]
+            self._earlier = run_names(self._journal, self._device)
+            return self._arguments
+        if now - self._first_at > self._duration_s + OVERTIME_S:
+            return None
+        newest = newest_runs(self._journal, self._device, self._earlier)
+        return [*self._arguments, *(word for run_id in newest for word in ("--goes-on-from", run_id))]
 
 
 def first_screen(config: Config, data: Path) -> list[str]:

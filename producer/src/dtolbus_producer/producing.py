@@ -1,12 +1,13 @@
 """`dtolbus-producer run`: one device in this process, or a process for each."""
 
-import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from dtolbus.cli import STOP_WITH_PARENT
+from dtolbus.errors import UsageError
 from dtolbus_producer.acquisition import acquire
+from dtolbus_producer.boards.sharing import refuse_shared
 from dtolbus_producer.children import end_all
 from dtolbus_producer.config import Config, load_config, with_duration
 from dtolbus_producer.durations import check_durations
@@ -18,29 +19,36 @@ _END_S = 20.0
 
 
 def run_producer(
-    config_path: Path, device: str | None, data: Path | None, duration_s: float | None, stop: threading.Event
+    config_path: Path,
+    device: str | None,
+    data: Path | None,
+    duration_s: float | None,
+    goes_on_from: Sequence[str],
+    stop: threading.Event,
 ) -> int:
     """Acquire one device, or all of the config's, until they end or `stop` is set; return the exit code.
 
-    Raises UsageError for a wrong config, CannotStartError where a board or the journal is not to be had.
+    `goes_on_from` are runs of one device. Raises UsageError for a wrong config, CannotStartError where a board or the
+    journal is not to be had.
     """
     config = load_config(config_path)
     if duration_s is not None:
         config = with_duration(config, duration_s)
-    if not os.environ.get(STOP_WITH_PARENT):  # started again by `up`, it may have less left than that
-        check_durations(config, duration_s, str(config_path))
+    check_durations(config, duration_s, str(config_path))
     folder = (data or Path(config.data)).absolute()
     if device is None and len(config.devices) == 1:
         device = config.devices[0].name
     if device is not None:
-        acquire(config, device, folder, stop)
+        acquire(config, device, folder, stop, goes_on_from)
         return 0
-    _run_all(config, folder, duration_s, stop)
-    return 0
+    if goes_on_from:
+        raise UsageError(f"--goes-on-from {goes_on_from[0]}: it is a run of one device: give --device too")
+    return _run_all(config, folder, duration_s, stop)
 
 
-def _run_all(config: Config, data: Path, duration_s: float | None, stop: threading.Event) -> None:
-    """Run a process for each device, and start again what dies."""
+def _run_all(config: Config, data: Path, duration_s: float | None, stop: threading.Event) -> int:
+    """Run a process for each device, and start again what dies; return 1 where one of them never got done."""
+    refuse_shared(config.devices)
     logs = data / "logs"
     path = logs / "producer.json"
     write_config(config, path)
@@ -56,3 +64,4 @@ def _run_all(config: Config, data: Path, duration_s: float | None, stop: threadi
     failures = [child.failure for child in children if child.failure is not None]
     if failures:
         raise JournalFullError(failures[0])
+    return 0 if stop.is_set() or all(child.has_finished for child in children) else 1

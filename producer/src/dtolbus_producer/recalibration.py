@@ -17,6 +17,8 @@ from dtolbus_producer.sensing import merged, told_by_board
 from dtolbus_producer.tasks import ChannelConfig
 
 _CALIBRATION = ("unit", "scale", "offset", "sensor", "conversion")
+RECALIBRATED_FROM = "recalibrated_from"
+"""Key of a run's `meta` that says of which run it holds the records."""
 GAP = "gap"
 """Kind of the event in the place of what the old run has no more."""
 
@@ -100,7 +102,7 @@ def changes(old: Iterable[Channel], new: Iterable[Channel]) -> dict[str, dict[st
 
 def header(old: RunInfo, run_id: str, channels: tuple[Channel, ...]) -> RunInfo:
     """Return the header of the new run: the old one's, with where it is from and what changed in `meta`."""
-    meta: Mapping[str, Any] = {"recalibrated_from": old.run_id, "recalibrated": changes(old.channels, channels)}
+    meta: Mapping[str, Any] = {RECALIBRATED_FROM: old.run_id, "recalibrated": changes(old.channels, channels)}
     return msgspec.structs.replace(old, run_id=run_id, channels=channels, meta={**old.meta, **meta})
 
 

@@ -13,29 +13,23 @@ import msgspec
 from dtolbus import files
 from dtolbus.cli import check_text
 from dtolbus.errors import CannotStartError
-from dtolbus.records import RunStatus
-from dtolbus.registrations import Registration
+from dtolbus_producer.boards.sharing import refuse_shared
 from dtolbus_producer.certifying import Certificate
 from dtolbus_producer.children import Child, end_all
 from dtolbus_producer.config import Config
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
 from dtolbus_producer.outside import registered_outside
-from dtolbus_producer.parts import Parts, check_ports, first_screen, gateway_answers, with_ports
+from dtolbus_producer.parts import OVERTIME_S, Parts, check_ports, first_screen, gateway_answers, with_ports
 from dtolbus_producer.plan import batch_age_s
 from dtolbus_producer.postgres_embedded import EMBEDDED, EmbeddedPostgres
-from dtolbus_producer.progress import (
-    JournalWatch,
-    Rates,
-    SinkProgress,
-    SinkWatch,
-    sink_progress,
-    snapshot,
-    what_is_behind,
-)
+from dtolbus_producer.progress import Rates
 from dtolbus_producer.recovery import recover_device
+from dtolbus_producer.shortfall import shortfalls
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
+from dtolbus_producer.tasks import DeviceConfig
+from dtolbus_producer.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +39,6 @@ _TURN_S = 0.1
 _GATEWAY_S = 20.0
 _SINKS_S = 40.0
 """How long the boards wait for the sinks to open: longer than a worker waits for a schema that is in use, 30 s."""
-_OVERTIME_S = 15.0
-"""How much longer than asked an acquisition may take before it is told to stop."""
 _END_S = 20.0
 _HURRY_S = 2.0
 _NO_PROGRESS_S = 30.0
@@ -68,6 +60,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         taken = f"{data} has a `dtolbus up` already: stop it, or choose another folder with --data"
         held.enter_context(locked(data / LOCK_FILE, taken))
         check_ports(config.gateway)
+        refuse_shared(config.devices)
         dsn = next((sink.dsn for sink in config.sinks if sink.kind == "postgres"), None)
         server = held.enter_context(EmbeddedPostgres(data)) if dsn == EMBEDDED else None
         dsn = dsn if server is None else server.dsn
@@ -86,16 +79,29 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
                 raise
             finally:
                 session.close(grace_s)
-            for device, log_path in session.silent_devices().items():
-                certificate.fault(f"{device} acquired nothing{session.why_nothing()}; see {log_path}")
-            if not config.devices:
-                return certificate.verify([], [], dsn)
-            for why in session.stopped.values():
-                certificate.note(why)
-            if not session.new_runs():
-                certificate.note("no run was recorded: nothing to compare")
-                return 1
-            return certificate.verify(session.new_runs(), list(parts.sinks), dsn)
+            return _certified(config, session, certificate, parts, dsn)
+
+
+def _certified(config: Config, session: "Session", certificate: Certificate, parts: Parts, dsn: str | None) -> int:
+    """Compare what was recorded with what the sinks have, say what was not recorded, and return the exit code."""
+    for device, log_path in session.silent_devices().items():
+        certificate.fault(f"{device} acquired nothing{session.why_nothing()}; see {log_path}")
+    if not config.devices:
+        return certificate.verify([], [], dsn)
+    for why in session.stopped.values():
+        certificate.note(why)
+    runs = [run.info.run_id for run in session.watch.new_runs()]
+    if not runs:
+        certificate.note("no run was recorded: nothing to compare")
+        return 1
+    code = certificate.verify(runs, list(parts.sinks), dsn)
+    lacking = "; ".join(shortfalls(session.unfinished(config), session.watch.had()))
+    if lacking and session.was_asked_to_stop:
+        certificate.remark(f"stopped before its end: {lacking}")
+    elif lacking:
+        certificate.remark(f"but not everything was recorded: {lacking}")
+        return code or 1
+    return code
 
 
 class Session:
@@ -109,26 +115,19 @@ class Session:
         self._parts = parts
         self._duration_s = duration_s
         self._acquiring_since = time.monotonic()
-        self._was_stopped = False
-        """Whether it was told to end, rather than that its boards did."""
         self._acquired_s: float | None = None
-        """How long the boards ran until then; None: they were not started."""
+        """How long the boards ran; None: they were not started, or run."""
         self._pids: dict[str, int | None] = {}
         self._is_pids_problem_told = False
-        self._journal = JournalWatch(data / "journal")
-        self._journal.update()
-        self._before = set(self._journal.statuses)
-        self._stored_before: set[str] = set()
-        """Runs of earlier sessions that every sink has: nothing more to watch."""
-        self._caught_up: dict[str, int] | None = None
-        """By sink: records of such runs that were not stored everywhere when the boards started."""
-        self._registered = SinkWatch(data, parts.sinks)
+        self.watch = Watch(data, parts.sinks)
         self._rates = Rates()
         self._ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
         self._stalls = Stalls(self._ages_s, {name: LogTail(child.log) for name, child in parts.sinks.items()})
         self._display: Display | None = None
         self.stopped: dict[str, str] = {}
         """By device whose recording ended early, for want of room: what was said of it."""
+        self.was_asked_to_stop = False
+        """Whether the recording ended because somebody asked, not by itself."""
 
     def run(self, stop: threading.Event) -> None:
         """Start everything in order, watch it, and drain."""
@@ -137,7 +136,7 @@ class Session:
         self._await_gateway(stop)
         self._await_sinks(stop)
         if stop.is_set():
-            self._was_stopped = True
+            self.was_asked_to_stop = True
             return
         self._display = make_display()
         self._acquiring_since = time.monotonic()
@@ -149,23 +148,22 @@ class Session:
             self._recover()
             self._drain(stop)
 
-    def new_runs(self) -> list[str]:
-        """Return the ids of the runs of this session."""
-        return sorted(set(self._journal.statuses) - self._before)
-
     def silent_devices(self) -> dict[str, Path]:
         """Return the devices of which this session has no record, each with its log."""
-        runs = [self._journal.statuses[run_id] for run_id in self.new_runs()]
-        heard = {status.info.device for status in runs if status.head}
+        heard = {status.info.device for status in self.watch.new_runs() if status.head}
         return {name: child.log for name, child in self._parts.acquisitions.items() if name not in heard}
 
     def why_nothing(self) -> str:
         """Return why a device may have delivered nothing, where the reason is the end itself."""
-        if not self._was_stopped:
+        if not self.was_asked_to_stop:
             return ""
         if self._acquired_s is None:
             return ": stopped before the boards were started"
         return f": stopped {self._acquired_s:.1f} s after its board was started, before that delivered anything"
+
+    def unfinished(self, config: Config) -> list[DeviceConfig]:
+        """Return the devices whose acquisition did not say itself that all was done."""
+        return [device for device in config.devices if not self._parts.acquisitions[device.name].has_finished]
 
     def close(self, grace_s: float) -> None:
         """Stop everything: acquisitions, then sinks, then the gateway; kill what has not ended after `grace_s`."""
@@ -180,27 +178,28 @@ class Session:
         finally:  # whatever interrupts this, nothing is left behind
             for child in parts.all():
                 child.kill()
-        self._journal.update()
-        self._journal.close()
+        self.watch.close()
 
     def _acquire(self, stop: threading.Event) -> None:
         """Watch until all acquisitions have ended; tell them to when the time is over or `stop` is set."""
         acquisitions = list(self._parts.acquisitions.values())
         while not all(child.is_done for child in acquisitions):
             self._turn("acquiring" if self._has_records() else "starting the boards")
-            if stop.wait(_TURN_S) or self._is_overdue():
+            if stop.wait(_TURN_S):
+                self.was_asked_to_stop = True
                 break
-        self._was_stopped = stop.is_set()
+            if self._is_overdue():
+                break
         self._acquired_s = time.monotonic() - self._acquiring_since
         self._turn("stopping the boards")
         end_all(acquisitions, _END_S)
 
     def _has_records(self) -> bool:
-        return any(self._journal.statuses[run_id].head for run_id in self.new_runs())
+        return any(status.head for status in self.watch.new_runs())
 
     def _recover(self) -> None:
         """End the runs that nobody writes any more: they are to be stored too."""
-        for device in {status.info.device for status in self._watched() if status.state == "running"}:
+        for device in self.watch.left_running():
             recover_device(self._parts.logs.parent / "journal", device)
 
     def _drain(self, stop: threading.Event) -> None:
@@ -208,7 +207,7 @@ class Session:
         most, moved_at = -1, time.monotonic()
         while not stop.is_set():
             self._turn("draining")
-            behind = self._behind()
+            behind = self.watch.behind(self._parts.acquisitions)
             if not behind:
                 return
             stored, now = sum(progress.position for progress in behind.values()), time.monotonic()
@@ -221,29 +220,6 @@ class Session:
                 return
             time.sleep(_TURN_S)
 
-    def _behind(self) -> dict[str, SinkProgress]:
-        """Return the sinks that lack something of the runs that are over, or are ours."""
-        ours = self._parts.acquisitions
-        runs = [status for status in self._watched() if status.state != "running" or status.info.device in ours]
-        return what_is_behind(self._registrations(), runs)
-
-    def _registrations(self) -> dict[str, Registration | None]:
-        return {name: self._registered.registrations.get(name) for name in self._parts.sinks}
-
-    def _watched(self) -> list[RunStatus]:
-        return [status for run_id, status in self._journal.statuses.items() if run_id not in self._stored_before]
-
-    def _leave_out_what_is_stored(self) -> None:
-        registrations = self._registrations()
-        caught_up = dict.fromkeys(registrations, 0) if self._caught_up is None else self._caught_up
-        for status in self._watched():
-            if status.info.run_id in self._before and not what_is_behind(registrations, [status]):
-                self._stored_before.add(status.info.run_id)
-                for name, registration in registrations.items():
-                    if self._caught_up is not None:
-                        caught_up[name] += sink_progress(registration, [status]).position
-        self._caught_up = caught_up
-
     def _turn(self, phase: str, tended: Iterable[Child] | None = None) -> None:
         """Tend the children, all or those given, read how far everything is, show it."""
         now = time.monotonic()
@@ -253,14 +229,12 @@ class Session:
             say(told, err=True)
         self._note_pids()
         self._tell_stopped()
-        self._journal.update()
-        self._registered.update()
-        started = {status.info.device for run, status in self._journal.statuses.items() if run not in self._before}
+        self.watch.update()
+        started = {status.info.device for status in self.watch.new_runs()}
         for device, child in self._parts.acquisitions.items():
             child.is_settled = child.is_settled or device in started
         if self._display is not None:
-            self._leave_out_what_is_stored()
-            seen = snapshot(now, self._watched(), self._registrations(), self._before, self._caught_up or {})
+            seen = self.watch.snapshot(now)
             self._rates.add(seen)
             for line in self._stalls.note(now, seen.sinks):
                 say(line, err=True)
@@ -299,11 +273,11 @@ class Session:
 
     def _sinks_are_there(self) -> bool:
         for name, child in self._parts.sinks.items():
-            child.is_settled = child.is_settled or self._registered.was_heard(name)
+            child.is_settled = child.is_settled or self.watch.was_heard(name)
         return all(child.is_settled for child in self._parts.sinks.values())
 
     def _is_overdue(self) -> bool:
-        late_s = time.monotonic() - self._acquiring_since - _OVERTIME_S
+        late_s = time.monotonic() - self._acquiring_since - OVERTIME_S
         return self._duration_s is not None and late_s > self._duration_s
 
     def _start(self, children: Iterable[Child]) -> None:

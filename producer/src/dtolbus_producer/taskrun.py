@@ -19,6 +19,7 @@ from dtolbus_producer.boards.delivered import checked
 from dtolbus_producer.clockfit import ClockFit, Stamp
 from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.resuming import Before
 from dtolbus_producer.runid import new_run_id
 from dtolbus_producer.sensing import merged
 from dtolbus_producer.storable import plain, text
@@ -53,6 +54,8 @@ class RunRequest:
     """Tells why a run that is told to stop was not to end there; None: it was."""
     on_error: OnError = "return"
     """What becomes of a poll that fails."""
+    before: Before | None = None
+    """What it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ def run_info(plan: TaskPlan, request: RunRequest, started_mono_ns: int, offset_n
         samples_asked=request.samples_asked,
         board=text(plan.board),
         meta=plain({**plan.meta, **request.meta}),
+        goes_on_from=None if request.before is None else request.before.run_id,
+        samples_before=0 if request.before is None else request.before.samples,
     )
 
 

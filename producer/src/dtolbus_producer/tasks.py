@@ -16,6 +16,7 @@ _DEFAULT_BLOCK_BYTES = 1 << 20
 MAX_BLOCK_BYTES = 32 << 20
 """A block must fit into one message, whatever its values' type."""
 _VALUE_BYTES = 8
+_SPEED = (1e-6, 1e6)
 _ROUNDING = 1e-6
 """Part of a sample by which a product of duration and rate may be off."""
 
@@ -147,6 +148,18 @@ class DeviceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     def board_argument(self) -> str:
         """What follows the colon in `board`."""
         return self.board.partition(":")[2]
+
+
+def check_between(key: str, value: float, lowest: float, highest: float) -> None:
+    """Raise WrongKeyError where the number is not in [lowest, highest]; NaN is not."""
+    if not lowest <= value <= highest:
+        raise WrongKeyError(key, f"{value:g}: give {lowest:g} to {highest:g}")
+
+
+def check_speed(key: str, speed: float | str) -> None:
+    """Raise WrongKeyError where a simulation or a recording can never run that fast."""
+    if speed != "max" and not (isinstance(speed, int | float) and _SPEED[0] <= speed <= _SPEED[1]):
+        raise WrongKeyError(key, f"{speed}: give {_SPEED[0]:g} to {_SPEED[1]:g}, or 'max'")
 
 
 def check_rate(key: str, rate_hz: float | None) -> None:

@@ -100,6 +100,10 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """Model and serial number, as the board tells."""
     meta: dict[str, Any] = {}
     """Run metadata: operator, specimen, sensor serials, calibration dates, free keys."""
+    goes_on_from: str | None = None
+    """run_id of the run that this one goes on from, after its process died or its board went away."""
+    samples_before: int = 0
+    """Samples a channel (polls) that were over in that run and those before it, lost ones included."""
 
     @property
     def channel_names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtolbus.channels import Channel, engineering, status_of_codes
 from dtolbus.records import SensorStatus
 from dtolbus.units import rtd, thermocouple
 from dtolbus.units.conversion import MOST_POINTS, Bridge, Conversion, Lookup, Polynomial, Rtd, Thermocouple
@@ -108,3 +109,34 @@ def test_a_quarter_bridge_gives_the_strain_that_made_its_volts(strain: float, ex
     assert Bridge("quarter", 2.1, excitation_v, per_strain=1e6).value(np.array([volts])) == pytest.approx(
         [strain * 1e6], abs=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    "conversion",
+    [
+        Polynomial((0.0, 1e308)),
+        Polynomial((1e308, 1e308, 1e308)),
+        Polynomial((0.0, 1e300, -1e305, 1e308)),
+        Lookup((-10.0, 0.0, 1e-9, 10.0), (-1e308, -1e308, 1e308, 1e308)),
+    ],
+)
+def test_a_value_beyond_all_numbers_is_nan_with_a_status_and_any_other_has_none(conversion):
+    volts = np.array([-10.0, -1.0, 0.0, 5e-10, 1.0, 10.0, np.nan])
+    values, status = conversion.value(volts), conversion.status(volts)
+    assert not np.isinf(values).any()
+    np.testing.assert_array_equal(np.isnan(values), status != SensorStatus.OK)
+    assert status[-1] == SensorStatus.SENSOR_OPEN
+    assert (status[:-1] != SensorStatus.OK).any()
+    assert (status[:-1] == SensorStatus.OK).any()
+
+
+def test_on_which_side_it_lies_is_told():
+    status = Polynomial((0.0, 1e308)).status(np.array([-10.0, 10.0]))
+    assert status.tolist() == [SensorStatus.TEMP_OUT_OF_RANGE_LOW, SensorStatus.TEMP_OUT_OF_RANGE_HIGH]
+
+
+def test_a_block_of_such_values_has_them_as_nan_and_their_status():
+    channel = Channel("x", scale=0.1, conversion=Polynomial((0.0, 1e308)))
+    codes = np.array([[-100, -1, 0, 1, 100]])
+    np.testing.assert_array_equal(np.isnan(engineering(codes, [channel])[0]), [True, False, False, False, True])
+    assert status_of_codes(codes, [channel])["x"].tolist() == [2, 0, 0, 0, 3]

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -85,6 +85,8 @@ class TaskPlan:
     """The board can be kept waiting, and loses nothing (a recording)."""
     keeps_time: bool = True
     """Buffers come when their samples were taken, so that the clock can be fitted; else the nominal rate holds."""
+    speed: float = 1.0
+    """How much faster than `rate_hz` samples come (recordings, simulations); inf: as fast as the journal takes them."""
     is_triggered: bool = False
     """`start` only arms the task: the first sample comes with a trigger, at any time later."""
     meta: dict[str, Any] = field(default_factory=dict)
@@ -110,6 +112,14 @@ class BlockSource(Protocol):
 
     def stop(self) -> None:
         """Stop the clock, however much was not read yet. Never raises; does nothing when it is stopped."""
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A source that need not begin at the beginning: a recording."""
+
+    def skip(self, samples: int) -> None:
+        """Leave out so many samples of each channel, which an earlier run has had; called before `start`."""
 
 
 class PolledSource(Protocol):

@@ -19,6 +19,7 @@ from dtolbus_producer.boards.dtchannels import (
     buffer_count,
     channel_list,
     check_device,
+    check_threshold,
     options_of,
 )
 from dtolbus_producer.boards.dtdriver import AnalogInput, board_errors, task_spec
@@ -117,9 +118,11 @@ class DtBoard:
     def _clocked(self, subsystem: AnalogInput, task: TaskConfig) -> DtBlocks:
         options, facts = self._options, subsystem.facts
         entries = channel_list(task, options, facts)
+        check_threshold(options, entries, -facts.full_scale_v, facts.full_scale_v)
         asked_hz = facts.clock_hz(task.rate_hz or DEFAULT_RATE_HZ, len(entries))
         samples = task.samples_in_block(facts.rate_hz(asked_hz, len(entries)))
         scaling = subsystem.configure(task_spec(entries, options, facts, clock_hz=asked_hz, block_samples=samples))
+        check_threshold(options, entries, scaling.lowest_v, scaling.highest_v)  # of a unipolar board, half of that
         clock_hz = asked_hz
         if options.clock == "internal":
             with board_errors(subsystem.board):

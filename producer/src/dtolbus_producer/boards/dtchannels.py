@@ -124,6 +124,18 @@ def channel_list(task: TaskConfig, options: DtOptions, facts: Facts) -> list[Ent
     return entries
 
 
+def check_threshold(options: DtOptions, entries: list[Entry], lowest_v: float, highest_v: float) -> None:
+    """Raise WrongKeyError where the input that is watched can never pass `threshold_v`; its range is that at gain 1."""
+    if options.threshold_v is None or options.threshold_input is None:
+        return
+    watched = [entry for entry in entries if entry.channel.physical == options.threshold_input]
+    gain = watched[0].gain if watched else 1.0
+    if not lowest_v / gain < options.threshold_v < highest_v / gain:
+        what = f"the input {options.threshold_input} at gain {gain:g} takes"
+        span = f"{lowest_v / gain:g} to {highest_v / gain:g} V"
+        raise WrongKeyError("options.threshold_v", f"{options.threshold_v:g} V: {what} {span}: give what lies between")
+
+
 def buffer_count(options: DtOptions, block_s: float) -> int:
     """Return how many buffers the driver gets."""
     enough = math.ceil(_BUFFERED_S / block_s)

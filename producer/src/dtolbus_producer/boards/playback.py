@@ -13,7 +13,14 @@ from dtolbus.errors import BoardError, RawFormatError
 from dtolbus_producer.boards import Buffer, End, Fault, PolledSource, TaskPlan
 from dtolbus_producer.boards.recording import Piece, Recording, open_recording
 from dtolbus_producer.conversions import conversion_key
-from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError, check_rate
+from dtolbus_producer.tasks import (
+    ChannelConfig,
+    DeviceConfig,
+    TaskConfig,
+    WrongKeyError,
+    check_rate,
+    check_speed,
+)
 
 
 class PlaybackOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,10 +91,10 @@ class PlaybackBlocks:
             board=f"playback of {recording.path.name}",
             can_wait=True,
             keeps_time=False,
+            speed=math.inf if options.speed == "max" else options.speed,
             meta=recording.meta,
         )
-        speed = math.inf if options.speed == "max" else options.speed
-        self._period_ns = 1e9 / recording.rate_hz / speed
+        self._period_ns = 1e9 / recording.rate_hz / self.plan.speed
         self._pieces = _blocks_of(recording, rows, self.plan.block_samples, options.loop)
         self._ready: Piece | None = None
         self._delivered = 0
@@ -96,6 +103,10 @@ class PlaybackBlocks:
     def start(self) -> None:
         """Start the clock."""
         self._started_ns = time.perf_counter_ns()
+
+    def skip(self, samples: int) -> None:
+        """Leave out so many samples, which an earlier run has had."""
+        self._pieces = _without(self._pieces, samples)
 
     def stop(self) -> None:
         """Let go of the file."""
@@ -150,6 +161,17 @@ def _blocks_of(recording: Recording, rows: list[int], size: int, loop: bool) -> 
         yield np.ascontiguousarray(rest)
 
 
+def _without(pieces: Iterator[Piece | Fault], samples: int) -> Iterator[Piece | Fault]:
+    """Yield the pieces without the first `samples` samples."""
+    for piece in pieces:
+        is_fault = isinstance(piece, Fault)
+        count = piece.lost_samples if isinstance(piece, Fault) else piece.shape[1]
+        left_out = min(samples, count)
+        samples -= left_out
+        if left_out < count or (is_fault and not left_out and not samples):
+            yield piece._replace(lost_samples=count - left_out) if isinstance(piece, Fault) else piece[:, left_out:]
+
+
 def _rows(recording: Recording, task: TaskConfig) -> list[int]:
     """Return which of the recording's channels the task takes, by name."""
     names = [channel.name for channel in recording.channels]
@@ -176,6 +198,5 @@ def _check_channel(key: str, channel: ChannelConfig, names: list[str]) -> None:
 
 def _options(device: DeviceConfig) -> PlaybackOptions:
     options = msgspec.convert(device.options, PlaybackOptions, strict=True)
-    if options.speed != "max" and not (options.speed > 0 and math.isfinite(options.speed)):
-        raise WrongKeyError("options.speed", f"{options.speed} is no speed: give a number above 0, or 'max'")
+    check_speed("options.speed", options.speed)
     return options

@@ -2,9 +2,7 @@
 
 import math
 import time
-from typing import Literal
 
-import msgspec
 import numpy as np
 
 from dtolbus.errors import BoardError
@@ -15,56 +13,19 @@ from dtolbus_producer.boards.finding import BoardFound
 from dtolbus_producer.boards.simchannels import (
     GAINS,
     INPUTS,
-    check_channel,
     is_linearised,
     linearised_channel,
     read_back_rate_hz,
     volts_channel,
 )
-from dtolbus_producer.boards.simsensors import IsOpen, sensor_codes
+from dtolbus_producer.boards.simoptions import OpenThermocouple, SimOptions, check_task, options_of
+from dtolbus_producer.boards.simsensors import sensor_codes
 from dtolbus_producer.boards.simsignal import FULL_SCALE_V, simulated_lateness_ns, simulated_temperatures
-from dtolbus_producer.conversions import check_cold_junctions
-from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_rate
+from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
+
+__all__ = ["MODEL", "OpenThermocouple", "SimBlocks", "SimBoard", "SimOptions", "SimReadings"]
 
 MODEL = "DT9806 (simulated)"
-
-
-class OpenThermocouple(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A thermocouple that is open for a time."""
-
-    channel: str
-    from_s: float = 0.0
-    """Since the start of the run, s."""
-    to_s: float = math.inf
-
-
-class SimOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The options of a simulated board, `[device.options]`."""
-
-    seed: int = 0
-    speed: float | Literal["max"] = 1.0
-    """How fast a clocked task runs: 1 = its rate, N = N times as fast, `max` = as fast as the journal takes it."""
-    throughput_hz: float = 50_000.0
-    """Highest sum of the channels' rates."""
-    drift_ppm: float = 50.0
-    """How far the board's clock is off its nominal rate."""
-    lateness_ms: float = 60.0
-    """Callbacks are up to so much late."""
-    overrun_at_s: float | None = None
-    """Lose one block after so much time."""
-    lose_device_at_s: float | None = None
-    """Go away after so much time, once."""
-    lost_for_s: float = 2.0
-    """How long the board stays away."""
-    open_thermocouple: OpenThermocouple | None = None
-
-    def open_at(self, rate_hz: float) -> dict[str, IsOpen]:
-        """Return, for the channel that is open for a time, at which of a run's samples it is."""
-        broken = self.open_thermocouple
-        if broken is None:
-            return {}
-        start, end = broken.from_s, broken.to_s
-        return {broken.channel: lambda samples: (samples / rate_hz >= start) & (samples / rate_hz < end)}
 
 
 class SimBoard:
@@ -73,14 +34,14 @@ class SimBoard:
     options_type = SimOptions
 
     def __init__(self, device: DeviceConfig) -> None:
-        self._options = _options(device)
+        self._options = options_of(device)
         self._away_until_ns = 0
         self._may_be_lost = self._options.lose_device_at_s is not None
 
     @staticmethod
     def check(device: DeviceConfig) -> None:
         """Raise WrongKeyError where a DT9806 can never do what is asked."""
-        options = _options(device)
+        options = options_of(device)
         if device.board != device.board_kind:
             raise WrongKeyError("board", f"{device.board!r}: nothing follows 'sim'; only a recording has a path")
         kinds = {task.kind for task in device.tasks}
@@ -92,7 +53,7 @@ class SimBoard:
                 f"{', '.join(repr(task.name) for task in device.tasks)} a device of its own",
             )
         for place, task in enumerate(device.tasks):
-            _check_task(f"task[{place}]", task, options)
+            check_task(f"task[{place}]", task, options)
 
     @staticmethod
     def find() -> list[BoardFound]:
@@ -148,9 +109,9 @@ class SimBlocks:
             board=MODEL,
             can_wait=options.speed == "max",
             keeps_time=options.speed == 1,
+            speed=math.inf if options.speed == "max" else options.speed,
         )
-        speed = math.inf if options.speed == "max" else options.speed
-        self.true_period_ns = 1e9 / (rate_hz * (1 + options.drift_ppm * 1e-6)) / speed
+        self.true_period_ns = 1e9 / (rate_hz * (1 + options.drift_ppm * 1e-6)) / self.plan.speed
         self.started_mono_ns = 0
         """Monotonic instant of sample 0, ns; known once it is started."""
         self._board = board
@@ -271,32 +232,3 @@ class SimReadings:
         codes = sensor_codes(self._seed, self._inputs, slot, 1, rate_hz=self.plan.rate_hz, is_open=self._open)
         values, status = readout(self._inputs, codes[:, 0].tolist())
         return dict(values), dict(status)
-
-
-def _options(device: DeviceConfig) -> SimOptions:
-    options = msgspec.convert(device.options, SimOptions, strict=True)
-    if options.speed != "max" and not (options.speed > 0 and math.isfinite(options.speed)):
-        raise WrongKeyError("options.speed", f"{options.speed} is no speed: give a number above 0, or 'max'")
-    return options
-
-
-def _check_task(key: str, task: TaskConfig, options: SimOptions) -> None:
-    check_rate(f"{key}.rate_hz", task.rate_hz)
-    if not task.channels:
-        raise WrongKeyError(f"{key}.channels", f"the task {task.name!r} has no channels: name at least one")
-    for place, channel in enumerate(task.channel_configs):
-        check_channel(f"{key}.channels[{place}]", channel, task)
-    check_cold_junctions(key, task.channel_configs)
-    total_hz = read_back_rate_hz(task) * len(task.channels)
-    if task.kind == "blocks" and total_hz > options.throughput_hz * 1.001:
-        raise WrongKeyError(
-            f"{key}.rate_hz",
-            f"{task.rate_hz:g} Hz on {len(task.channels)} channels are {total_hz:g} samples/s; the board does "
-            f"{options.throughput_hz:g}: at most {options.throughput_hz / len(task.channels):g} Hz (the simulated "
-            f"board does more with options.throughput_hz)",
-        )
-    broken = options.open_thermocouple
-    names = [channel.name for channel in task.channel_configs if channel.thermocouple]
-    if broken is not None and broken.channel not in names:
-        known = ", ".join(names) or "none"
-        raise WrongKeyError("options.open_thermocouple.channel", f"{broken.channel!r}: thermocouples here are {known}")

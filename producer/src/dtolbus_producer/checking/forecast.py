@@ -58,6 +58,22 @@ def sink_bytes_s(kind: str, blocks: str | None, topics: tuple[str, ...], run: Ru
     return samples + rows * (sizes.block + channels * sizes.block_channel) + (sizes.second if samples else 0.0)
 
 
+class Flow(NamedTuple):
+    """A run, and how much faster than its rate it comes."""
+
+    run: RunInfo
+    speed: float = 1.0
+
+    @property
+    def journal_bytes_s(self) -> float:
+        """What it adds to the journal, bytes/s."""
+        return self.speed * journal_bytes_s(self.run)
+
+    def sink_bytes_s(self, kind: str, blocks: str | None, topics: tuple[str, ...]) -> float:
+        """Return about what a sink stores of it, bytes/s."""
+        return self.speed * sink_bytes_s(kind, blocks, topics, self.run)
+
+
 def hours_left(free_bytes: float, bytes_s: float) -> float | None:
     """Return after how many hours the room is used up; None: never."""
     return max(0.0, free_bytes) / bytes_s / 3600 if bytes_s > 0 else None

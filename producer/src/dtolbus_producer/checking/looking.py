@@ -9,7 +9,8 @@ from dtolbus.cli import topic_prefix
 from dtolbus.errors import BoardError, CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
 from dtolbus_producer.boards import Board, TaskPlan, board_class
-from dtolbus_producer.checking.forecast import hours_left, journal_bytes_s, sink_bytes_s
+from dtolbus_producer.boards.sharing import take
+from dtolbus_producer.checking.forecast import Flow, hours_left
 from dtolbus_producer.checking.report import (
     DeviceReport,
     DiskReport,
@@ -19,6 +20,7 @@ from dtolbus_producer.checking.report import (
     TaskReport,
 )
 from dtolbus_producer.checking.spans import measured_span
+from dtolbus_producer.checking.warnings import warnings_of
 from dtolbus_producer.config import Config
 from dtolbus_producer.disks import disk_number, existing, folder_problem, room
 from dtolbus_producer.locking import is_locked
@@ -42,11 +44,11 @@ def look(config: Config) -> Report:
     """
     data = Path(config.data).absolute()
     problems: list[str] = []
-    runs: list[RunInfo] = []
+    runs: list[Flow] = []
     taken: dict[str, str] = {}
     devices = tuple(_device(config, device, runs, problems, taken) for device in config.devices)
-    for run in runs:
-        check_run(run)
+    for flow in runs:
+        check_run(flow.run)
     problems += _folder_problems(data)
     for sink in config.sinks:
         missing = missing_package(sink.kind)
@@ -64,29 +66,32 @@ def look(config: Config) -> Report:
         ports=_ports(config, problems),
         run=config.run,
         problems=tuple(problems),
-        warnings=tuple(f"the sink {name!r} is {what}" for name, what in registered_outside(config, data)),
+        warnings=(*warnings_of(devices), *_outside(config, data)),
     )
 
 
-def _device(
-    config: Config, device: DeviceConfig, runs: list[RunInfo], problems: list[str], taken: dict[str, str]
-) -> DeviceReport:
-    """Open the device's board for a moment and read its tasks back; `taken` has who takes which hardware.
+def _outside(config: Config, data: Path) -> Iterator[str]:
+    for name, what in registered_outside(config, data):
+        yield f"the sink {name!r} is {what}"
 
-    A board that is one device's alone has, while it is open, a property `takes`: what it is, as people know it.
-    """
+
+def _device(
+    config: Config, device: DeviceConfig, runs: list[Flow], problems: list[str], taken: dict[str, str]
+) -> DeviceReport:
+    """Open the device's board for a moment and read its tasks back; `taken` has who takes which hardware."""
     tasks: list[TaskReport] = []
     try:
         board = board_class(device.board_kind)(device)
         board.open()
         try:
-            _take(board, device, taken)
+            take(board, device, taken)
             for task in device.tasks:
                 plan = _plan(board, task)
                 run = _run(config, device, task, plan)
-                runs.append(run)
+                flow = Flow(run, plan.speed if math.isfinite(plan.speed) else 1.0)
+                runs.append(flow)
                 problems += _without_values(device, plan)
-                tasks.append(_task(task, plan, run))
+                tasks.append(_task(task, plan, flow))
         finally:
             board.close()
     except (DtolbusError, WrongKeyError) as error:
@@ -103,17 +108,6 @@ def _without_values(device: DeviceConfig, plan: TaskPlan) -> Iterator[str]:
         if span is not None and math.isnan(span[0]):
             what = f"device {device.name!r}, channel {channel.name!r}: no voltage of its range"
             yield f"{what} gives a value: look at its range or gain, and at the volts of its conversion"
-
-
-def _take(board: Board, device: DeviceConfig, taken: dict[str, str]) -> None:
-    """Note what the device takes. Raises CannotStartError where another one does."""
-    takes: str | None = getattr(board, "takes", None)
-    if takes is None:
-        return
-    other = taken.setdefault(takes, device.name)
-    if other != device.name:
-        what = f"board = {device.board!r} is {takes}, which the device {other!r} has already"
-        raise CannotStartError(f"{what}; name another in `board`, see `dtolbus boards`")
 
 
 def _plan(board: Board, task: TaskConfig) -> TaskPlan:
@@ -141,16 +135,17 @@ def _run(config: Config, device: DeviceConfig, task: TaskConfig, plan: TaskPlan)
     )
 
 
-def _task(task: TaskConfig, plan: TaskPlan, run: RunInfo) -> TaskReport:
+def _task(task: TaskConfig, plan: TaskPlan, flow: Flow) -> TaskReport:
     return TaskReport(
         name=task.name,
         kind=task.kind,
         board=plan.board,
         rate_asked_hz=task.rate_hz,
         rate_hz=plan.rate_hz,
+        speed=plan.speed if math.isfinite(plan.speed) else None,
         block_samples=plan.block_samples,
         samples=task.samples_asked(plan.rate_hz),
-        journal_bytes_s=journal_bytes_s(run),
+        journal_bytes_s=flow.journal_bytes_s,
         channels=plan.channels,
     )
 
@@ -167,13 +162,13 @@ def _folder_problems(data: Path) -> Iterator[str]:
         yield f"the folder {data} cannot be used ({error.strerror or error}): choose another with --data"
 
 
-def _places(config: Config, data: Path, runs: list[RunInfo]) -> Iterator[PlaceReport]:
+def _places(config: Config, data: Path, runs: list[Flow]) -> Iterator[PlaceReport]:
     """Yield where everything goes, without the hours."""
     journal = data / "journal"
-    yield _place("journal", "journal", str(journal), sum(map(journal_bytes_s, runs)), _disk_of(journal))
+    yield _place("journal", "journal", str(journal), sum(flow.journal_bytes_s for flow in runs), _disk_of(journal))
     for sink in config.sinks:
         topics = tuple(topic_prefix(topic) for topic in sink.topics or ())
-        bytes_s = sum(sink_bytes_s(sink.kind, sink.blocks, topics, run) for run in runs)
+        bytes_s = sum(flow.sink_bytes_s(sink.kind, sink.blocks, topics) for flow in runs)
         is_here = sink.kind != "postgres" or sink.dsn == EMBEDDED
         path = data if sink.kind == "postgres" else Path(place_of(sink, data)).absolute()
         yield _place(sink.name, sink.kind, place_of(sink, data), bytes_s, _disk_of(path) if is_here else None)

@@ -16,10 +16,13 @@ class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
     rate_asked_hz: float | None
     rate_hz: float
     """As read back from the board."""
+    speed: float | None
+    """How much faster than that its samples come; None: as fast as the journal takes them."""
     block_samples: int
     samples: int | None
     """After so many samples a channel it ends by itself; None: never."""
     journal_bytes_s: float
+    """At that speed; where that is not known, at the rate: the least."""
     channels: tuple[Channel, ...]
 
 
@@ -81,4 +84,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     """What keeps it from starting."""
     warnings: tuple[str, ...] = ()
-    """What does not, and should be known."""
+    """What keeps it from nothing, and may not be meant."""

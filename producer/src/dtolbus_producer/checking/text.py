@@ -22,8 +22,8 @@ def as_text(report: Report) -> list[str]:
     lines += [f"  {_disk(disk)}" for disk in report.disks]
     lines += _limit(report)
     lines += ["bus", *(f"  {line}" for line in _bus(report))]
-    lines += [f"warning: {warning}" for warning in report.warnings]
     run = ", ".join(f"{key} = {value!r}" for key, value in report.run.items())
+    lines += [f"note: {warning}" for warning in report.warnings]
     lines.append(f"run metadata: {run or 'none ([run] in the config, or --meta key=value)'}")
     return lines
 
@@ -48,6 +48,8 @@ def _rate(task: TaskReport) -> str:
     asked = f" (asked: {task.rate_asked_hz:.10g} Hz)" if is_other else ""
     what = "polls" if task.kind == "readings" else "samples"
     parts = [f"{task.rate_hz:.10g} Hz a channel{asked}"]
+    if task.speed != 1:
+        parts.append("as fast as the journal takes it" if task.speed is None else f"{task.speed:g} times as fast")
     if task.kind == "blocks":
         parts.append(f"blocks of {task.block_samples} samples ({task.block_samples / task.rate_hz:.4g} s)")
     parts.append(f"{show_size(round(task.journal_bytes_s))} a second into the journal")

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from dtolbus.units import bridge, rtd, thermocouple
 from dtolbus.units.bridge import Configuration
 from dtolbus.units.its90 import KINDS, Kind
-from dtolbus.units.limits import status_of
+from dtolbus.units.limits import finite_or_nan, status_of, status_of_results
 from dtolbus.units.rtd import IEC_60751, CallendarVanDusen
 from dtolbus.units.scaling import Table, polynomial
 from dtolbus.units.status import SensorStatus
@@ -39,12 +39,17 @@ class Polynomial(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="typ
         polynomial(0.0, self.coefficients)
 
     def value(self, volts: Array) -> Array:
-        """Return what is measured, of the same shape."""
-        return polynomial(volts, self.coefficients)
+        """Return what is measured, of the same shape; NaN where that is beyond all numbers."""
+        return finite_or_nan(polynomial(volts, self.coefficients))
 
     def status(self, volts: Array) -> Status:
-        """Return the SensorStatus of each sample, of the same shape: always OK."""
-        return np.full(volts.shape, SensorStatus.OK, dtype=np.int64)
+        """Return the SensorStatus of each sample, of the same shape: out of range where the value is beyond numbers."""
+        largest = np.max(np.abs(volts), initial=0.0)
+        if np.isfinite(polynomial(largest, [abs(coefficient) for coefficient in self.coefficients])):
+            return np.full(
+                volts.shape, SensorStatus.OK, dtype=np.int64
+            )  # what no sample can reach needs no look at each
+        return status_of_results(volts, polynomial(volts, self.coefficients))
 
 
 class Lookup(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="table"):
@@ -61,8 +66,8 @@ class Lookup(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", 
         Table(self.x, self.y)
 
     def value(self, volts: Array) -> Array:
-        """Return what is measured, of the same shape."""
-        return _table(self).at(volts)
+        """Return what is measured, of the same shape; NaN where that is beyond all numbers."""
+        return finite_or_nan(_table(self).at(volts))
 
     def status(self, volts: Array) -> Status:
         """Return the SensorStatus of each sample, of the same shape: beyond an end it is low where that end's y is."""
@@ -70,7 +75,9 @@ class Lookup(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", 
         if (self.x[0] < self.x[-1]) == (self.y[0] > self.y[-1]):
             low, high = SensorStatus.TEMP_OUT_OF_RANGE_LOW, SensorStatus.TEMP_OUT_OF_RANGE_HIGH
             status = np.select([status == low, status == high], [high, low], status)
-        return status
+        if np.isfinite(_steepest(self)):
+            return status
+        return np.where(status == SensorStatus.OK, status_of_results(volts, _table(self).at(volts)), status)
 
 
 class Thermocouple(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="thermocouple"):
@@ -172,6 +179,13 @@ Conversion = Polynomial | Lookup | Thermocouple | Rtd | Bridge
 
 OPENS: Final = (Thermocouple, Rtd, Bridge)
 """The conversions of sensors whose input, once a wire is off, drifts to an end of the converter's range."""
+
+
+@lru_cache(maxsize=64)
+def _steepest(lookup: Lookup) -> float:
+    """Return the steepest slope between two points; infinite where a value between them may be."""
+    with np.errstate(over="ignore"):
+        return float(np.max(np.abs(np.diff(lookup.y) / np.diff(lookup.x))))
 
 
 @lru_cache(maxsize=64)

@@ -23,3 +23,21 @@ def status_of(values: ArrayLike, low: float, high: float) -> NDArray[np.int64]:
     status[numbers > high] = SensorStatus.TEMP_OUT_OF_RANGE_HIGH
     status[np.isnan(numbers)] = SensorStatus.SENSOR_OPEN
     return status
+
+
+def finite_or_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values, with NaN for infinities; the same array where there are none."""
+    return values if np.isfinite(values).all() else np.where(np.isfinite(values), values, np.nan)
+
+
+def status_of_results(taken: NDArray[np.float64], results: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the SensorStatus of what a scaling made of `taken`, of the same shape.
+
+    Infinities are out of range; so is NaN that came of a number (it was infinite on the way, and counts as above).
+    NaN that came of NaN counts as an open sensor.
+    """
+    status = np.full(results.shape, SensorStatus.OK, dtype=np.int64)
+    status[~np.isfinite(results)] = SensorStatus.TEMP_OUT_OF_RANGE_HIGH
+    status[results == -np.inf] = SensorStatus.TEMP_OUT_OF_RANGE_LOW
+    status[np.isnan(taken)] = SensorStatus.SENSOR_OPEN
+    return status
