@@ -67,10 +67,12 @@ def assert_one_records(ups: list[Up], ports: list[int], runs_before: int = 0) ->
     assert all(Path(sink.place).is_relative_to(winner.data) for sink in read_registrations(winner.data))
     for up in ups:
         if up is not winner:
-            assert re.fullmatch(
-                rf"dtolbus: port ({ports[0]}|{ports[1]}) is in use: stop what uses it, or choose another with --\S+\n",
-                up.errors,
-            ), up.errors
+            *told, last = up.errors.splitlines()
+            in_use = (
+                rf"dtolbus: port ({ports[0]}|{ports[1]}) is in use: stop what uses it, or choose another with --\S+"
+            )
+            assert re.fullmatch(in_use, last), up.errors
+            assert all("is registered at" in line for line in told), up.errors  # of a copy, whose sinks are elsewhere
             assert_untouched(up.data, runs_before)
     assert verify(winner.data).complete
     return winner
@@ -159,7 +161,7 @@ def test_a_sink_outside_is_told_only_where_its_place_is_in_the_folder(tmp_path: 
     assert [name for name, _ in registered_outside(config, data)] == ["sqlite"]
     (warning,) = look(config).warnings
     assert warning.startswith(f"the sink 'sqlite' is registered at {other / 'dtolbus.sqlite'}, and not at {data}")
-    assert f"warning: {warning}" in as_text(look(config))
+    assert f"note: {warning}" in as_text(look(config))
 
 
 # ---- the journal's id ----
