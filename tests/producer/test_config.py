@@ -101,7 +101,7 @@ def test_a_whole_config_is_read_and_goes_to_another_process_unchanged(tmp_path):
         ('name = "oven"', 'name = "rig"', "device[1].name: 'rig' is the name of device[0] too"),
         ('name = "oven"', 'name = ""', "device[1].name: '' is no name"),
         ('name = "second"', 'name = "postgres"', "sink[1].name: 'postgres' is the name of sink[0] too"),
-        ('board = "sim"', 'board = "dt9806"', "device[0].board: 'dt9806' is no board; there are sim, playback"),
+        ('board = "sim"', 'board = "dt9806"', "device[0].board: 'dt9806' is no board; there are sim, sim-fast"),
         ("catchup_port = 7002", "catchup_port = 7001", "gateway.catchup_port: 7001 is pub_port too"),
         ("pub_port = 7001", "pub_port = 70010", "gateway.pub_port: 70010"),
         ("catchup_port = 7002", "catchup_mb_s = 0", "gateway.catchup_mb_s: 0: give a number of at least 0.1"),

@@ -156,7 +156,8 @@ def test_check_tells_what_becomes_of_the_volts(tmp_path, capsys):
     done = call(check, ["--config", path, "--data", tmp_path / "data"], capsys)
     assert (done.code, done.err) == (0, "")
     for words in (
-        "-0.1 to 0.1 V 100 -199.55 to 1371.06 °C thermocouple K type K (ITS-90), cold junction from cjc",
+        "-0.1 to 0.1 V 100 -199.55 to 1371.06 °C",
+        "thermocouple K type K (ITS-90), cold junction from cjc",
         "RTD of 100 Ω at 0 °C (IEC 60751), 0.001 A",
         "quarter bridge, gauge factor 2.1, 5 V",
         "polynomial of degree 2",

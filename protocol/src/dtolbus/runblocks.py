@@ -63,6 +63,8 @@ def block_of_run(
         fields["_read_finished"] = _checked(read_finished_at)
     if sensor_status:
         fields["sensor_status"] = {name: np.asarray(status) for name, status in sensor_status.items()}
+    if told_status is not None:
+        fields["told_status"] = told_status
     if error is not None:
         fields["error"] = error
     if anchor is not None:
