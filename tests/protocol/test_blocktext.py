@@ -1,6 +1,7 @@
 """A header as text is the encoder's, and a block made the short way is what its constructor makes."""
 
 import dataclasses
+import inspect
 import pickle
 from datetime import UTC, datetime, timedelta
 
@@ -101,6 +102,27 @@ def test_every_field_is_what_the_constructor_is_given(block: DaqBlock) -> None:
     assert (block.is_linearised, block.cjc_data, block.samples_per_channel) == (True, None, samples)
     assert read_ns(block) == read_ns(as_constructed(block))
     np.testing.assert_array_equal(block.data, as_constructed(block).data)
+
+
+def test_no_argument_is_forgotten() -> None:
+    given_ = {
+        "index": 7,
+        "first_sample": 21,
+        "codes": np.zeros((2, 3)),
+        "t_mono_ns": 4,
+        "clock": Clock(5, 6.0),
+        "read_started_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "read_finished_at": datetime(2026, 1, 2, tzinfo=UTC),
+        "sensor_status": {"a": np.array([0, 1, 0])},
+        "told_status": {"a": np.array([0, 1, 0])},
+        "error": ErrorInfo("x.Y", "z"),
+        "anchor": Anchor(1, 2, 3, 4),
+    }
+    assert [*inspect.signature(block_of_run).parameters] == ["run", *given_], "a new one belongs into this test"
+    block = block_of_run(RUN, **given_)
+    names = {"index": "block_index", "first_sample": "first_sample_index", "codes": "raw_codes"}
+    for name, value in given_.items():
+        np.testing.assert_equal(getattr(block, names.get(name, name)), value)
 
 
 @settings(deadline=None)
