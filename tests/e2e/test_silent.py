@@ -1,5 +1,6 @@
 """A board of another package that falls silent, or whose code hangs: `up` says so while it is, and at its end."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -29,14 +30,14 @@ class QuietBoard(SimBoard):
 
 @pytest.fixture
 def packages(tmp_path: Path) -> str:
-    """A folder with a package that has the board `quiet`."""
+    """Where Python is to look, a package that has the board `quiet` among it."""
     folder = tmp_path / "site"
     info = folder / "quiet_boards-1.0.dist-info"
     info.mkdir(parents=True)
     (folder / "quiet_boards.py").write_text(BOARD)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: quiet-boards\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[dtolbus.boards]\nquiet = quiet_boards:QuietBoard\n")
-    return str(folder)
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.mark.parametrize("how", ["gives nothing", "hangs"])
