@@ -77,8 +77,8 @@ def run_lengths(setting: Setting) -> Iterator[Series]:
                 for name in SINKS
             ),
         ),
-        f"scaled: of the {BLOCKS_AN_HOUR} blocks of an hour the journal holds the last {KEPT}, at their own indexes and "
-        f"times; the writer's segments have 8 records; SQLite and CSV hold a row a minute, Parquet a part an hour",
+        f"scaled: of the {BLOCKS_AN_HOUR} blocks of an hour the journal holds the last {KEPT}, at their own indexes "
+        f"and times; the writer's segments have 8 records; SQLite and CSV hold a row a minute, Parquet a part an hour",
     )
 
 
