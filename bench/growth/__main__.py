@@ -14,7 +14,7 @@ from bench.growth.table import text
 from bench.machine import Machine, machine
 from bench.measuring import FULL, QUICK
 from bench.registry import Setting
-from bench.running import now, place
+from bench.running import commit, now, place
 
 SERIES: dict[str, Callable[[Setting], Iterator[Series]]] = {
     "channels": wire.channels_of_fixed_blocks,
@@ -31,6 +31,7 @@ class Growth(msgspec.Struct, frozen=True):
 
     machine: Machine
     when: str
+    commit: str
     quick: bool
     series: tuple[Series, ...]
 
@@ -49,7 +50,7 @@ def main(names: tuple[str, ...], as_json: bool, quick: bool) -> None:
                 click.echo(f"{text(series)}\n", err=as_json)
                 found.append(series)
     if as_json:
-        growth = Growth(machine(place()), now(), quick, tuple(found))
+        growth = Growth(machine(place()), now(), commit(), quick, tuple(found))
         click.echo(msgspec.json.format(msgspec.json.encode(growth)))
     sys.exit(0 if all(series.is_met for series in found) else 1)
 

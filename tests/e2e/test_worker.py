@@ -100,10 +100,11 @@ def test_runs_that_a_sink_has_already_are_not_finalized_at_each_start(journal: P
     destination = Memory()
     with RunningGateway(journal) as gateway:
         work(destination, config(gateway))
-        destination.finalized.clear()
-        writer = RunWriter(journal / "journal", LATER)
-        writer.append(block(LATER, 0))
-        writer.close()
+    destination.finalized.clear()
+    writer = RunWriter(journal / "journal", LATER)
+    writer.append(block(LATER, 0))
+    writer.close()
+    with RunningGateway(journal) as gateway:
         work(destination, config(gateway))
     assert (destination.position(LATER), destination.finalized) == (1, [LATER.run_id])
 
