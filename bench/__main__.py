@@ -6,22 +6,10 @@ import sys
 import click
 import msgspec
 
-from bench.machine import Machine, machine
-from bench.measuring import Result
+from bench.machine import machine
 from bench.registry import BENCHES, LONG, about
-from bench.report import line
+from bench.report import Report, line
 from bench.running import commit, now, place, results
-
-
-class Report(msgspec.Struct, frozen=True):
-    """A run as JSON."""
-
-    machine: Machine
-    when: str
-    commit: str
-    quick: bool
-    left_out: tuple[str, ...]
-    results: tuple[Result, ...]
 
 
 @click.command()

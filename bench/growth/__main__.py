@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from bench.growth import length, runs, wire
-from bench.growth.fits import Series
+from bench.growth.fits import Growth, Series
 from bench.growth.table import text
-from bench.machine import Machine, machine
+from bench.machine import machine
 from bench.measuring import FULL, QUICK
 from bench.registry import Setting
 from bench.running import commit, now, place
@@ -24,16 +24,6 @@ SERIES: dict[str, Callable[[Setting], Iterator[Series]]] = {
     "runs": runs.old_runs,
     "length": length.run_lengths,
 }
-
-
-class Growth(msgspec.Struct, frozen=True):
-    """A run as JSON."""
-
-    machine: Machine
-    when: str
-    commit: str
-    quick: bool
-    series: tuple[Series, ...]
 
 
 @click.command()

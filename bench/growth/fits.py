@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from bench.machine import Machine
+
 Kind = Literal["constant", "less than linear", "linear", "worse than linear"]
 
 MOST_EXPONENT = 1.1
@@ -47,6 +49,16 @@ class Series(msgspec.Struct, frozen=True):
     def is_met(self) -> bool:
         """Whether everything that is judged grows linearly or better."""
         return all(measure.is_met for measure in self.measures)
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """A run as JSON."""
+
+    machine: Machine
+    when: str
+    commit: str
+    quick: bool
+    series: tuple[Series, ...]
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float:

@@ -81,7 +81,8 @@ def _median(trial: Trial, setting: Setting) -> float:
     trial()
     if setting.quick:
         return trial()
-    began, found = time.perf_counter(), []
+    began = time.perf_counter()
+    found: list[float] = []
     while len(found) < _LEAST_TRIALS or (len(found) < setting.plan.most_pairs and _since(began) < _BUDGET_S):
         found.append(trial())
     return median(found)
