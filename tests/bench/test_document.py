@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 import pytest
-
 from bench import document
 from bench.chart import draw
 from bench.growth.fits import Growth, Series, cost, figure

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from bench.growth.fits import Series, cost, exponent, figure
 from bench.growth.table import growth, number, rows, size, text
 
