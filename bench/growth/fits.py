@@ -27,11 +27,13 @@ class Measure(msgspec.Struct, frozen=True):
     exponent: float | None = None
     """Of the size, to which the cost is proportional; None: it is no cost, and not judged."""
     kind: Kind | None = None
+    is_judged: bool = True
+    """Whether it is ours, and counts; what grows alike in a reference is no fault of ours."""
 
     @property
     def is_met(self) -> bool:
-        """Whether it grows linearly or better."""
-        return self.kind != "worse than linear"
+        """Whether it grows linearly or better, or is not judged."""
+        return not self.is_judged or self.kind != "worse than linear"
 
 
 class Series(msgspec.Struct, frozen=True):

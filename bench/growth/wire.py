@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import NamedTuple
 
+import msgspec
+
 from bench.growth.fits import Series, cost, figure
 from bench.items import CHANNELS, SMALL, block, codes, run_info
 from bench.measuring import Trial
@@ -62,15 +64,18 @@ def block_sizes(setting: Setting) -> Iterator[Series]:
 def subscribers(setting: Setting) -> Iterator[Series]:
     """Yield how cost grows with the subscribers."""
     found = [_point(setting, CHANNELS, SMALL, count) for count in SUBSCRIBERS]
+    bare = [_point(setting, CHANNELS, SMALL, count, how="bare") for count in SUBSCRIBERS]
     title = f"blocks of {CHANNELS} channels and {SMALL} samples, to each subscriber"
-    yield _series("subscribers", title, "subscribers", SUBSCRIBERS, found)
+    made = _series("subscribers", title, "subscribers", SUBSCRIBERS, found)
+    reference = cost("the same by bare pyzmq, not decoded", "µs", SUBSCRIBERS, [1e6 / point.blocks_s for point in bare])
+    yield msgspec.structs.replace(made, measures=(*made.measures, msgspec.structs.replace(reference, is_judged=False)))
 
 
-def _point(setting: Setting, channels: int, samples: int, receivers: int = 1) -> _Point:
+def _point(setting: Setting, channels: int, samples: int, receivers: int = 1, how: str = "ours") -> _Point:
     run, data = run_info(samples, channels=channels), codes(samples, channels=channels)
     number = min(_TRIAL_BYTES / data.nbytes, _TRIAL_BLOCKS) / receivers**0.5 / (_QUICK if setting.quick else 1)
     made = [block(run, index, data) for index in range(max(4, round(number / EVERY)) * EVERY)]
-    with line("ours", run, made, receivers) as trial:
+    with line(how, run, made, receivers) as trial:
         mb_s = _median(trial, setting)
         rss_mib = max(rss(pid) for pid in trial.pids) / 2**20
     return _Point(mb_s, mb_s * 1e6 / data.nbytes / receivers, rss_mib)
