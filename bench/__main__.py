@@ -6,21 +6,10 @@ import sys
 import click
 import msgspec
 
-from bench.machine import Machine, machine
-from bench.measuring import Result
+from bench.machine import machine
 from bench.registry import BENCHES, LONG, about
-from bench.report import line
-from bench.running import now, place, results
-
-
-class Report(msgspec.Struct, frozen=True):
-    """A run as JSON."""
-
-    machine: Machine
-    when: str
-    quick: bool
-    left_out: tuple[str, ...]
-    results: tuple[Result, ...]
+from bench.report import Report, line
+from bench.running import commit, now, place, results
 
 
 @click.command()
@@ -44,7 +33,7 @@ def main(names: tuple[str, ...], as_json: bool, quick: bool, as_list: bool) -> N
     if left_out:
         click.echo(f"left out, because they need minutes: {', '.join(left_out)}", err=as_json)
     if as_json:
-        report = Report(machine(place()), now(), quick, left_out, tuple(found))
+        report = Report(machine(place()), now(), commit(), quick, left_out, tuple(found))
         click.echo(msgspec.json.format(msgspec.json.encode(report)))
     sys.exit(0 if all(result.met for result in found) else 1)
 

@@ -1,6 +1,20 @@
-"""Results as text, a line each."""
+"""Results, as JSON and as text, a line each."""
 
+import msgspec
+
+from bench.machine import Machine
 from bench.measuring import Result
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A run as JSON."""
+
+    machine: Machine
+    when: str
+    commit: str
+    quick: bool
+    left_out: tuple[str, ...]
+    results: tuple[Result, ...]
 
 
 def line(result: Result) -> str:
@@ -8,18 +22,20 @@ def line(result: Result) -> str:
     name = f"{result.bench}: {result.case}"
     if result.ours is None:
         return f"{name} · NOT MET · {result.error}"
-    parts = [name, _figure(result.ours, result.unit)]
+    parts = [name, figure(result.ours, result.unit)]
     if result.reference is not None and result.ratio is not None:
-        parts += [f"reference {_figure(result.reference, result.unit)}", f"ratio {result.ratio:.2f}{_spread(result)}"]
+        parts += [f"reference {figure(result.reference, result.unit)}", f"ratio {result.ratio:.2f}{spread(result)}"]
     parts += [f"goal {result.goal}", "met" if result.met else "NOT MET"]
     if result.note:
         parts.append(result.note)
     return " · ".join(parts)
 
 
-def _spread(result: Result) -> str:
+def spread(result: Result) -> str:
+    """Return the least and the greatest ratio, in brackets; empty where there is none."""
     return "" if result.spread is None else f" ({result.spread[0]:.2f}–{result.spread[1]:.2f})"
 
 
-def _figure(value: float, unit: str) -> str:
+def figure(value: float, unit: str) -> str:
+    """Return a value with its unit."""
     return f"{value:,.0f} {unit}" if abs(value) >= 1000 else f"{value:.3g} {unit}"

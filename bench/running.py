@@ -1,6 +1,8 @@
 """Runs benches one after another; one that fails does not keep the others from running."""
 
 import gc
+import shutil
+import subprocess
 import tempfile
 import time
 import traceback
@@ -39,6 +41,16 @@ def failed(name: str, error: BaseException) -> Result:
 def place() -> str:
     """Return the folder below which temporary files are: TMPDIR's."""
     return tempfile.gettempdir()
+
+
+def commit() -> str:
+    """Return the commit that is measured, marked where files differ from it; empty outside a repository."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    command = [git, "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def now() -> str:

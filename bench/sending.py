@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Protocol
 
@@ -24,6 +24,8 @@ IN_FLIGHT = 16 << 20
 MOST_IN_FLIGHT = 256
 """So many bytes, and blocks, are on their way at most: a socket queues 1000, but learns of what left by 500."""
 _PATIENCE_S = 20.0
+_START_S = 4.0
+"""So much longer for each receiver: a machine that does something else starts them slowly."""
 
 
 def free_port() -> int:
@@ -48,6 +50,11 @@ class Receiver:
         self._fd = self._child.stdout.fileno()
         self.received = 0
         """Blocks, in steps of EVERY."""
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._child.pid
 
     def close(self) -> None:
         assert self._child.stdin is not None
@@ -179,7 +186,7 @@ class Tcp:
 
 
 class Line:
-    """A path with its receivers, connected; a trial sends `made` and gives MB/s, added up over the receivers."""
+    """A path with its receivers, connected; called, it is a trial that sends `made`."""
 
     def __init__(self, path: Path, receivers: Sequence[Receiver], run: RunInfo, made: Sequence[DaqBlock]) -> None:
         self._path, self._receivers, self._run, self._made = path, receivers, run, made
@@ -190,10 +197,16 @@ class Line:
         for receiver in receivers:
             while not receiver.is_ready(0.01):
                 path.greet()
-                if time.monotonic() - began > _PATIENCE_S:
+                if time.monotonic() - began > _PATIENCE_S + len(receivers) * _START_S:
                     raise RuntimeError("a receiver heard nothing")
 
-    def trial(self) -> float:
+    @property
+    def pids(self) -> list[int]:
+        """The receivers' processes."""
+        return [receiver.pid for receiver in self._receivers]
+
+    def __call__(self) -> float:
+        """Send the blocks, and return how fast that was, MB/s, added up over the receivers."""
         run = msgspec.structs.replace(self._run, run_id=f"{self._run.run_id}-{next(self._numbers)}")
         start = [receiver.received for receiver in self._receivers]
         send, window = self._path.send, self._window
@@ -222,7 +235,7 @@ def line(
     run: RunInfo,
     made: Sequence[DaqBlock],
     receivers: int = 1,
-) -> Iterator[Callable[[], float]]:
+) -> Iterator[Line]:
     """Give a trial of one way: `ours`, `curve`, `bare` or `tcp`; all that it started ends afterwards."""
     port, keys = free_port(), []
     path: Ours | Curve | Bare | Tcp
@@ -244,4 +257,4 @@ def line(
             receiver = Receiver(kind, f"tcp://127.0.0.1:{port}", _size(made[0]), keys)
             stack.callback(receiver.close)
             started.append(receiver)
-        yield Line(path, started, run, made).trial
+        yield Line(path, started, run, made)

@@ -99,13 +99,13 @@ def stack(data: Path) -> Iterator[Stack]:
             made.end(name)
 
 
-def wait_until(holds: Callable[[], bool], timeout_s: float, what: str) -> None:
-    """Return once it holds. Raises RuntimeError where that takes longer."""
+def wait_until(holds: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.02) -> None:
+    """Return once it holds, asked every `every_s`. Raises RuntimeError where that takes longer."""
     end = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() > end:
             raise RuntimeError(f"waited {timeout_s:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every_s)
 
 
 def rss(pid: int) -> int:

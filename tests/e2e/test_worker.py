@@ -18,7 +18,7 @@ from dtolbus.sequencer import Item
 from dtolbus_producer.journal import RunWriter
 from dtolbus_workers import worker
 from dtolbus_workers.batch import BatchPolicy
-from dtolbus_workers.destination import Destination, Positions, RecordRefusedError, RunBatch
+from dtolbus_workers.destination import Destination, Position, Positions, RecordRefusedError, RunBatch
 from dtolbus_workers.inbox import Inbox
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.verify import verify
@@ -26,6 +26,7 @@ from dtolbus_workers.worker import WorkerConfig, run_worker
 
 RUN = block_run("0190a5f4-0000-7000-8000-000000000001")
 READINGS = reading_run("0190a5f4-0000-7000-8000-000000000002")
+LATER = block_run("0190a5f4-0000-7000-8000-000000000003")
 
 
 class Memory(Destination):
@@ -40,7 +41,8 @@ class Memory(Destination):
         self.fault = fault
 
     async def open(self) -> Positions:
-        return {}
+        runs = {batch.run.run_id: batch.run for batch in self.batches}
+        return {run_id: Position(self.position(run), 0) for run_id, run in runs.items()}
 
     async def commit(self, batch: RunBatch) -> None:
         self.fault(batch)
@@ -92,6 +94,19 @@ def test_until_end_everything_is_stored_acknowledged_and_finalized(journal: Path
         RUN.run_id: 300,
         READINGS.run_id: 20,
     }
+
+
+def test_runs_that_a_sink_has_already_are_not_finalized_at_each_start(journal: Path) -> None:
+    destination = Memory()
+    with RunningGateway(journal) as gateway:
+        work(destination, config(gateway))
+    destination.finalized.clear()
+    writer = RunWriter(journal / "journal", LATER)
+    writer.append(block(LATER, 0))
+    writer.close()
+    with RunningGateway(journal) as gateway:
+        work(destination, config(gateway))
+    assert (destination.position(LATER), destination.finalized) == (1, [LATER.run_id])
 
 
 class Watched(Inbox):

@@ -20,6 +20,8 @@ class Catalog:
         self._journal = journal
         self._listed: dict[Path, tuple[int, tuple[str, ...]]] = {}
         self._known: dict[Path, set[str]] = {}
+        self._done: dict[Path, tuple[str, ...]] = {}
+        """By stream: a listing, all of whose runs are known."""
         self._gone: list[Path] = []
         self._logged: set[Path] = set()
 
@@ -49,12 +51,16 @@ class Catalog:
     def _keep(self, stream: Path, names: set[str]) -> None:
         """Forget the folders of the stream that are not there any more."""
         known = self._known[stream]
+        self._done.pop(stream, None)
         self._gone += [stream / name for name in known - names]
         known &= names
 
     def _new_runs(self, stream: Path) -> list[RunFolder]:
         known = self._known.setdefault(stream, set())
-        names = set(self._entries(stream))
+        listed = self._entries(stream)
+        if listed and listed is self._done.get(stream):
+            return []
+        names = set(listed)
         self._keep(stream, names)
         found = []
         for name in names - known:
@@ -68,6 +74,8 @@ class Catalog:
             except RawFormatError as error:
                 self._log(stream / name, error)
             known.add(name)
+        if names == known:
+            self._done[stream] = listed
         return found
 
     def _entries(self, folder: Path) -> tuple[str, ...]:

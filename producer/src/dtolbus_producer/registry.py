@@ -88,12 +88,21 @@ class _Change(NamedTuple):
     """Whether there was no file of it when it last spoke; else one that is gone was forgotten since."""
 
 
+class _Acked(NamedTuple):
+    """What a worker acknowledged of late: a registration of ten thousand runs is not made anew for each."""
+
+    positions: dict[str, SinkPosition]
+    seen_utc: str
+
+
 class Registry:
     """Takes Hello and Ack; writes what changed on a thread of its own, so that a slow disk delays no publishing."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
         self._known: dict[str, Registration] = {}
+        self._acked: dict[str, _Acked] = {}
+        """By worker: what it acknowledged since that was last folded into what is known of it."""
         self._told: dict[str, set[str]] = {}
         """By worker whose Hello comes in parts: the runs named so far."""
         self._changed: set[str] = set()
@@ -117,6 +126,7 @@ class Registry:
         if fault:
             return f"a worker's name: {fault}"
         known = self._current(hello.worker)
+        known = None if known is None else self._folded(known)
         if known is not None and is_elsewhere(known, hello):
             return (
                 f"the sink {known.name!r} of this journal is {known.place}; give {hello.place} another --name, or say "
@@ -135,11 +145,13 @@ class Registry:
         known = None if name_fault(ack.worker) else self._current(ack.worker)
         if known is None:
             return Refused(f"no sink {ack.worker!r} is registered: say Hello", is_unregistered=True)
-        before = known.positions.get(ack.run_id)
+        acked = self._acked[ack.worker].positions if ack.worker in self._acked else {}
+        before = acked.get(ack.run_id) or known.positions.get(ack.run_id)
         summarised = 0 if before is None else before.summarised
-        position = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled, summarised)
-        positions = {**known.positions, ack.run_id: position}
-        self._put(msgspec.structs.replace(known, positions=positions, seen_utc=_now()))
+        acked[ack.run_id] = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled, summarised)
+        self._acked[ack.worker] = _Acked(acked, _now())
+        self._known.setdefault(ack.worker, known)
+        self._changed.add(ack.worker)
         return None
 
     def unwritten(self, name: str) -> str:
@@ -175,7 +187,9 @@ class Registry:
         self._writer.shutdown(wait=True)
 
     def _take_changed(self) -> list[_Change]:
-        changed = [_Change(self._known[name], name in self._new) for name in self._changed if name in self._known]
+        changed = [
+            _Change(self._folded(self._known[name]), name in self._new) for name in self._changed if name in self._known
+        ]
         self._changed.clear()
         return changed
 
@@ -199,6 +213,16 @@ class Registry:
         self._known[registration.name] = registration
         self._changed.add(registration.name)
 
+    def _folded(self, known: Registration) -> Registration:
+        """Return what is known of a sink, with what it acknowledged since; that is known from now on."""
+        acked = self._acked.pop(known.name, None)
+        if acked is None:
+            return known
+        positions = {**known.positions, **acked.positions}
+        folded = msgspec.structs.replace(known, positions=positions, seen_utc=acked.seen_utc)
+        self._known[known.name] = folded
+        return folded
+
     def _current(self, name: str) -> Registration | None:
         """Return what is known of a sink; None where it is not registered, or was forgotten."""
         known = self._known.get(name)
@@ -207,6 +231,7 @@ class Registry:
         if name in self._new or not _is_gone(registration_path(self._data, name)):
             return known
         del self._known[name]
+        self._acked.pop(name, None)
         self._told.pop(name, None)
         log.info("sink forgotten", extra={"sink": name})
         return None

@@ -139,8 +139,11 @@ def placed_run(path: Path) -> "RunFolder":
     """Return the run of a journal's folder. Raises MisplacedRunError where that is not the run's own: a copy, say."""
     folder = RunFolder(path)
     info = folder.info
-    own = Path(*path.parts[:-3], *(quote(name) if name else "?" for name in (info.device, info.task, info.run_id)))
-    if path != own:
+    names = tuple(quote(name) if name else "?" for name in (info.device, info.task, info.run_id))
+    if path.parts[-3:] != names:
+        own = Path(*path.parts[:-3], *names)
+        if path == own:  # but for the case, on a system that knows none
+            return folder
         error = MisplacedRunError(
             f"{path} is left out: its {RUN_FILE} says that it is the run of {own}; move it out of the journal, or "
             f"back to there, where that is gone"
@@ -220,7 +223,8 @@ class RunFolder:
     def segments(self) -> list[int]:
         """Return the first index of each segment, in order."""
         suffix = SUFFIXES[self.info.kind]
-        return sorted(int(p.stem) for p in self.path.iterdir() if p.suffix == suffix and p.stem.isdigit())
+        names = (name.removesuffix(suffix) for name in os.listdir(self.path) if name.endswith(suffix))
+        return sorted(int(name) for name in names if name.isdigit())
 
     def manifest(self) -> Manifest:
         """Return what was deleted; nothing where that cannot be read, which is logged. Raises OSError."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dtolbus.records import DaqBlock, DaqReading, Gap, Record, RunInfo, RunStatus
+from dtolbus.turns import Turns
 from dtolbus.wire import Done, Fetch, Heartbeat, Message, Refused, RunGap, RunRecord, Welcome
 
 log = logging.getLogger(__name__)
@@ -122,8 +123,11 @@ class Sequencer:
         self._can_fetch = can_fetch
         self._hold_bytes = hold_bytes
         self._held_bytes = 0
-        self._runs: dict[str, _Run | None] = {}
-        """The runs that are not complete; None: not wanted."""
+        self._runs: dict[str, _Run] = {}
+        """The wanted runs that are not complete."""
+        self._turns = Turns()
+        """The same, as they take turns to be fetched."""
+        self._unwanted: set[str] = set()
         self._ends: dict[str, int] = {}
         """Where each complete run ended."""
         self._fetch: Fetch | None = None
@@ -145,27 +149,28 @@ class Sequencer:
         """Whether a run misses what the gateway did not give: it must tell again how far the run is."""
         if self._fetch is not None:
             return False
-        return any(run is not None and run.waits and run.missing() is not None for run in self._runs.values())
+        return any(run.waits and run.missing() is not None for run in self._runs.values())
 
     def complete(self) -> bool:
         """Return whether every known run is over and all of it has become ready."""
-        return all(run is None or run.is_complete for run in self._runs.values())
+        return all(run.is_complete for run in self._runs.values())
 
     def unheard(self) -> int:
         """Return of how many runs there is a position, but no word yet that the journal holds them."""
-        return len(self._positions.keys() - self._runs.keys() - self._ends.keys())
+        return len(self._positions.keys() - self._runs.keys() - self._ends.keys() - self._unwanted)
 
     def unfinished(self) -> list[str]:
         """Return the runs, by run_id, that are not complete."""
-        return [run_id for run_id, run in self._runs.items() if run is not None]
+        return list(self._runs)
 
     def knows(self, run_id: str) -> bool:
         """Return whether the run was heard of, and is not gone."""
-        return run_id in self._runs or run_id in self._ends
+        return run_id in self._runs or run_id in self._ends or run_id in self._unwanted
 
     def lose(self, run_id: str) -> Gone | None:
         """Wait for a run no longer; if it is heard of again, it goes on where it was."""
-        run = self._runs.pop(run_id, None)
+        self._unwanted.discard(run_id)
+        run = self._forget(run_id)
         if run is None:
             return None
         for index in list(run.held):
@@ -214,11 +219,23 @@ class Sequencer:
 
     def _run(self, info: RunInfo, begin: int) -> _Run | None:
         run_id = info.run_id
-        if run_id not in self._runs:
-            ended = self._ends.pop(run_id, None)
-            start = self._positions.get(run_id, begin) if ended is None else ended
-            self._runs[run_id] = _Run(info, start, told=ended is not None) if self._wanted(info) else None
-        return self._runs[run_id]
+        known = self._runs.get(run_id)
+        if known is not None or run_id in self._unwanted:
+            return known
+        ended = self._ends.pop(run_id, None)
+        if not self._wanted(info):
+            self._unwanted.add(run_id)
+            return None
+        start = self._positions.get(run_id, begin) if ended is None else ended
+        run = self._runs[run_id] = _Run(info, start, told=ended is not None)
+        self._turns.add(run_id)
+        return run
+
+    def _forget(self, run_id: str) -> _Run | None:
+        run = self._runs.pop(run_id, None)
+        if run is not None:
+            self._turns.remove(run_id)
+        return run
 
     def _record(self, step: Step, info: RunInfo, record: Record, fetched: bool) -> None:
         if info.run_id in self._ends:
@@ -299,7 +316,7 @@ class Sequencer:
             self._drop(run, run.next)
             step.ready.append(Arrived(run.info, record, fetched))
             run.next += 1
-        if run.is_complete and self._runs.pop(run.info.run_id, None) is not None:
+        if run.is_complete and self._forget(run.info.run_id) is not None:
             self._ends[run.info.run_id] = run.next
             if not run.told:
                 step.ready.append(Ended(run.info, run.head))
@@ -322,15 +339,11 @@ class Sequencer:
         """Fetch the next range that is missing, the runs taking turns."""
         if self._fetch is not None or not self._can_fetch:
             return
-        missing = {key: run.missing() for key, run in self._runs.items() if run is not None and not run.waits}
-        due = [key for key, gap in missing.items() if gap is not None]
-        if not due:
-            return
-        later = [key for key in due if key > self._last_fetched]
-        self._last_fetched = key = min(later or due)
-        run, found = self._runs[key], missing[key]
-        assert run is not None
-        assert found is not None
-        self._number += 1
-        info = run.info
-        self._fetch = step.fetch = Fetch(info.device, info.task, key, found[0], found[1], self._number)
+        for key in self._turns.behind(self._last_fetched):
+            run = self._runs[key]
+            missing = None if run.waits else run.missing()
+            if missing is not None:
+                self._last_fetched = key
+                self._number += 1
+                self._fetch = step.fetch = Fetch(run.info.device, run.info.task, key, *missing, self._number)
+                return

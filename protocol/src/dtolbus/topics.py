@@ -1,5 +1,6 @@
 """Names on the wire and on disk: topics, streams, and names quoted so that neither can be broken out of."""
 
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import quote as _percent
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ _LONGEST_NAME = 220
 __all__ = ["TopicKind", "name_fault", "prefix", "quote", "shortened", "stream_name", "topic", "unquote"]
 
 
+@lru_cache(maxsize=4096)
 def quote(name: str) -> str:
     """Return the name percent-quoted: one path element on every system, and one part of a topic.
 

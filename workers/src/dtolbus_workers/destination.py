@@ -96,7 +96,10 @@ class Destination(Protocol):
         """Store the batch and the position after it, durably."""
 
     async def finalize(self, run: RunInfo) -> None:
-        """Complete the run's data; called once, when the run is over and all of it is committed."""
+        """Complete the run's data; called when the run is over, behind the commit of its last records.
+
+        Where a worker was killed in between, nobody calls it: `open` and `close` must do without.
+        """
 
     async def close(self) -> None:
         """Release the destination. Does nothing when it is closed."""

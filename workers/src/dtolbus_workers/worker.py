@@ -62,6 +62,8 @@ class _Worker:
         self._config = config
         self._stop = stop
         self._positions = positions
+        self._untouched = set(positions)
+        """Runs that were here at the start, and of which nothing was stored since: an end of theirs is no news."""
         self._refusals: dict[str, str] = {}
         """By run: why a record of it was last put aside."""
         starts = {run_id: position.next for run_id, position in positions.items()}
@@ -114,7 +116,7 @@ class _Worker:
                 if not await self._stored(batch):
                     return
                 self._acknowledge(batch)
-            if over:
+            if over and batch.run.run_id not in self._untouched:
                 await self._destination.finalize(batch.run)
 
     async def _stored(self, batch: RunBatch) -> bool:
@@ -145,6 +147,7 @@ class _Worker:
 
     def _acknowledge(self, batch: RunBatch) -> None:
         run = batch.run
+        self._untouched.discard(run.run_id)
         before = self._positions.get(run.run_id, Position(0, 0))
         after = self._positions[run.run_id] = Position(batch.to_index, before.backfilled + batch.backfilled)
         self._client.acknowledge(Ack(self._config.name, run.device, run.task, run.run_id, after.next, after.backfilled))
