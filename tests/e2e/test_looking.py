@@ -9,6 +9,8 @@ from tests.e2e.commands import run, running
 from tests.e2e.stacks import Up, assert_complete, runs
 from tests.producer.bus import eventually, free_ports
 
+from dtolbus_producer.config import load_config
+
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 
 
@@ -42,15 +44,35 @@ def port_of(lab: Path, key: str) -> int:
 
 
 def test_there_are_examples() -> None:
-    assert [path.stem for path in EXAMPLES] == ["mixed", "strain-and-resistance", "thermocouples", "vibration-iepe"]
+    assert [path.stem for path in EXAMPLES] == [
+        "finite",
+        "mixed",
+        "strain-and-resistance",
+        "thermocouples",
+        "vibration-iepe",
+        "vibration-iepe-dt9837",
+    ]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in EXAMPLES if "dt9837" not in path.stem], ids=lambda path: path.stem)
 def test_each_example_passes_the_check(path: Path, tmp_path: Path) -> None:
     done = run("dtolbus", "check", "--config", str(path), "--data", str(tmp_path / "data"), *ports())
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "A. Meyer" in done.stdout
     assert not (tmp_path / "data").exists()
+
+
+def test_the_example_of_a_real_board_is_a_configuration() -> None:
+    config = load_config(next(path for path in EXAMPLES if "dt9837" in path.stem))
+    assert config.devices[0].options["iepe"] == ["drive_end", "fan_end"]
+
+
+def test_the_finite_example_ends_by_itself_with_all_that_was_asked_for(tmp_path: Path) -> None:
+    path = next(path for path in EXAMPLES if path.stem == "finite")
+    with Up(tmp_path / "data", "--config", str(path)) as up:
+        assert_complete(up, up.end())
+    (burst,) = runs(up.data)["rig"]
+    assert burst.refresh().samples == 16_384
 
 
 def test_the_mixed_example_records(tmp_path: Path) -> None:
@@ -68,6 +90,14 @@ def test_a_check_that_fails_is_one_line_without_a_traceback(tmp_path: Path) -> N
     done = run("dtolbus", "check", "--config", str(lab))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"dtolbus: {lab}: device[0].task[0].rat_hz: there is no such key; did you mean 'rate_hz'?\n"
+
+
+def test_up_tells_of_a_data_folder_that_fell_into_the_metadata(tmp_path: Path, lab: Path) -> None:
+    lab.write_text('[run]\ndata = "rig"\n' + lab.read_text().replace('"csv"', '"sqlite"'))
+    with Up(tmp_path / "data", "--config", str(lab), "--duration", "0.5") as up:
+        assert up.end() == 0
+    (line,) = up.errors.splitlines()
+    assert line.startswith("note: data = 'rig' stands in [run]: it is metadata, and the data folder is ")
 
 
 def test_boards(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from dtolbus import files
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import DaqBlock, DaqEvent, SensorStatus
 from dtolbus.runs import RunFolder, list_runs
-from dtolbus_producer import acquisition, boards
+from dtolbus_producer import boards
 from dtolbus_producer.acquisition import acquire
-from dtolbus_producer.boards import Buffer
+from dtolbus_producer.boards import Buffer, guarding
 from dtolbus_producer.boards.sim import SimBlocks, SimReadings
 from dtolbus_producer.boards.simsignal import simulated_codes, simulated_temperatures
 from dtolbus_producer.config import dump_config
@@ -325,7 +325,7 @@ def test_a_board_that_is_not_there_cannot_start(tmp_path, monkeypatch):
         def open(self):
             raise BoardError("no board with serial 123")
 
-    monkeypatch.setattr(acquisition, "board_class", lambda kind: Absent)
+    monkeypatch.setattr(guarding, "board_class", lambda kind: Absent)
     with pytest.raises(CannotStartError, match="'dev': no board with serial 123; connect the board"):
         acquire_all(config_of(FAST), tmp_path)
 

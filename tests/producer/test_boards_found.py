@@ -1,6 +1,7 @@
 """`dtolbus boards`: the kinds, whether each can be used here, what is connected."""
 
 import json
+import threading
 from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
@@ -65,6 +66,42 @@ def test_a_kind_of_another_package_is_listed_and_one_that_cannot_be_used_says_wh
         "empty     A board for tests.",
         "          nothing is connected",
     ]
+
+
+def raising(error):
+    def find():
+        raise error
+
+    return find
+
+
+@pytest.mark.parametrize(
+    ("find", "says"),
+    [
+        (raising(RuntimeError("odd\nthing")), r"find raised RuntimeError('odd\nthing')"),
+        (raising(SystemExit(0)), "find raised SystemExit(0)"),
+        (lambda: None, "find gave None, which is no list of BoardFound"),
+        (lambda: [3], "find gave [3], which is no list of BoardFound"),
+        (lambda: [BoardFound(board=3, model=None)], "which is no list of BoardFound"),
+    ],
+)
+def test_a_package_that_misbehaves_is_a_line_and_costs_the_others_nothing(monkeypatch, find, says):
+    monkeypatch.setattr(sim.SimBoard, "find", staticmethod(find))
+    kinds = {kind.kind: kind for kind in finding.find_boards()}
+    assert kinds["playback"].is_usable
+    assert not kinds["sim"].is_usable
+    assert kinds["sim"].about.startswith("the board 'sim' of dtolbus-producer: ")
+    assert says in kinds["sim"].about
+
+
+def test_a_package_that_hangs_is_a_line(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(finding, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(sim.SimBoard, "find", staticmethod(never.wait))
+    found = find_kind("sim")
+    assert not found.is_usable
+    assert found.about == "the board 'sim' of dtolbus-producer does not say within 0.2 s what is connected"
+    never.set()
 
 
 @pytest.mark.parametrize("kind", ["missing", "broken"])

@@ -47,6 +47,32 @@ UNKNOWN_KEYS = [
     ),
     ('kind = "csv"', 'kind = "csv"\noptions = { out = "x" }', ["sink[0].options.out: ", "set path in the [[sink]]"]),
 ]
+MEANT_OTHERWISE = [
+    ("[[device]]", "[[devices]]", ["devices: write [[device]], not [[devices]]"]),
+    ("[[device]]", "[devices]", ["devices: write [[device]], not [devices]"]),
+    ("[[device.task]]", "[task]", ["task: write [[device.task]], not [task]"]),
+    ("[[device.task]]", "[[task]]", ["task: write [[device.task]], not [[task]]"]),
+    ("[[device.task]]", "[[device.tasks]]", ["device[0].tasks: write [[device.task]], not [[device.tasks]]"]),
+    ("[[device.task]]", "[device.task]", ["device[0].task: write [[device.task]], not [device.task]"]),
+    ('name = "rig"', 'name = "rig"\ndata = "d"', ["device[0].data: there is no such key here; data stands at the top"]),
+    ("range = 2.5", 'coupling = "AC"', ["channels[1].coupling: ", 'in [device.options], ac_coupled = ["NAME"]']),
+    ("range = 2.5", "iepe = true", ["channels[1].iepe: ", 'in [device.options], iepe = ["NAME"]']),
+    (
+        "sensitivity_v = 0.1",
+        "sensitivity = 100",
+        ["channels[1].sensitivity: ", "write sensitivity_v, the volts for one"],
+    ),
+    (
+        'name = "rig"',
+        'name = "rig"\noptions = { iepe = ["y"] }',
+        ["options.iepe: it is an option of board = 'uldaq'; the simulator has no IEPE: leave it out for a rehearsal"],
+    ),
+    (
+        'name = "rig"',
+        'name = "rig"\nboard = "uldaq"\noptions = { trigger = "external" }',
+        ["options.trigger: it is an option of board = 'dtollib'; 'uldaq' has none: leave it out; it has ac_coupled"],
+    ),
+]
 WRONG_TYPES = [
     ("rate_hz = 2000", 'rate_hz = "2 kHz"', [f"{TASK}.rate_hz = '2 kHz': give a number"]),
     ("rate_hz = 2000", "rate_hz = true", [f"{TASK}.rate_hz = True: give a number"]),
@@ -62,11 +88,25 @@ WRONG_TYPES = [
         'name = "rig"\noptions = { speed = "fast" }',
         ["device[0].options.speed = 'fast': ", "'max', a number"],
     ),
-    ("sync_ms = 20", "max_size = 200", ["journal.max_size = 200: give a text"]),
+    ("sync_ms = 20", "max_size = 200", ['journal.max_size = 200: give a text in quotes, such as "200 GB"']),
+    ('name = "rig"', "name = 2026-02-11", ["device[0].name = 2026-02-11: give a text in quotes"]),
     ('kind = "csv"', 'kind = "csv"\noptions = { max_age = "x" }', ["sink[0].options.max_age: 'x': give a number"]),
 ]
 CANNOT_BE = [
-    ("rate_hz = 2000", "rate_hz = 200000", [f"{TASK}.rate_hz: 200000 Hz on 2 channels", "at most 25000 Hz"]),
+    (
+        "rate_hz = 2000",
+        "rate_hz = 200000",
+        [f"{TASK}.rate_hz: 200000 Hz on 2 channels are 400000 samples/s", "at most 25000 Hz", "throughput_hz = 400000"],
+    ),
+    ('data = "DATA"', r'data = "C:\test\new"', ["data: 'C:\\test\\new' has a control character", "use single quotes"]),
+    ('data = "DATA"', 'data = ""', ["data: '' is no path"]),
+    ('data = "DATA"', 'data = "~nobody-has-this-name/rig"', ["data: '~nobody-has-this-name/rig': ", "Give the whole"]),
+    (
+        'kind = "csv"',
+        r'kind = "csv"\npath = "C:\nights"'.replace(r"\npath", "\npath"),
+        ["sink[0].path: ", "control char"],
+    ),
+    ('name = "rig"', 'name = "rig"\nboard = "playback:a\\tb.npz"', ["device[0].board: ", "has a control character"]),
     ("rate_hz = 2000", "rate_hz = -5", [f"{TASK}.rate_hz: -5: give a number above 0"]),
     ('channels = ["x", {', "channels = [] #", [f"{TASK}.channels: ", "has no channels: name at least one"]),
     ('["x", {', '["y", {', [f"{TASK}.channels[1].name: 'y' is the name of task[0].channels[0] too: rename one"]),
@@ -201,7 +241,11 @@ CONVERSIONS = [  # in the place of the unit and the sensitivity of the channel y
         "thermocouple = 'X', cold_junction = 25",
         f"{Y}.thermocouple = 'X': allowed are 'B', 'E', 'J', 'K', 'N', 'R', 'S', 'T'",
     ),
-    ("thermocouple = 'K'", f"{Y}.thermocouple: 'K': without cold_junction the simulated board reads them in polled"),
+    (
+        "thermocouple = 'K'",
+        f"{Y}.thermocouple: 'K': without cold_junction the simulated board reads them in polled tasks only: "
+        "give the task kind = 'readings' (left out it is 'blocks')",
+    ),
     ("thermocouple = 'K', cold_junction = 'cjc'", f"{Y}.cold_junction: 'cjc': there is no such channel in this task"),
     ("thermocouple = 'K', cold_junction = 'x'", f"{Y}.cold_junction: 'x': that channel does not measure °C"),
     ("thermocouple = 'K', cold_junction = 'y'", f"{Y}.cold_junction: 'y': that channel does not measure °C"),
@@ -240,6 +284,13 @@ CONVERSIONS = [  # in the place of the unit and the sensitivity of the channel y
     ),
 ]
 NO_TOML = [
+    ('data = "DATA"', r'data = "C:\Users\ada"', ["line 1: ", "begins an escape: use single quotes, or /"]),
+    (
+        "channels = [",
+        'channels = [{ name = "a",\n  physical = 3 },',
+        ["line 9: 'channels = [{ name = \"a\",': a table in { } must end in the line it begins in: join the lines"],
+    ),
+    ("sensitivity_v = 0.1", "sensitivity_v = 0.1, ", ["line 9: ", "there is no comma before the }"]),
     ('operator = "Ada"', "operator = Ada", ["not a TOML file: line 3: 'operator = Ada': invalid value"]),
     ("rate_hz = 2000", "rate_hz = 2000\nrate_hz = 3", ["line 9: 'rate_hz = 3': this key, or a table of its name, is"]),
     ('operator = "Ada"', 'operator = "Ad\udce9"', ["line 3 is not UTF-8 (byte 0xe9)", "Adé", "save the file as UTF-8"]),
@@ -247,6 +298,7 @@ NO_TOML = [
 MEASURES = 'unit = "g", sensitivity_v = 0.1'
 TABLE = [
     *UNKNOWN_KEYS,
+    *MEANT_OTHERWISE,
     *WRONG_TYPES,
     *CANNOT_BE,
     *((MEASURES, keys, [says]) for keys, says in CONVERSIONS),
@@ -302,3 +354,15 @@ def test_the_layout_of_a_parquet_sink_is_held_against_its_worker(tmp_path, capsy
     done = call(check, ["--config", path], capsys)
     assert done.code == (2 if said else 0)
     assert re.search(said, done.err)
+
+
+def test_a_byte_order_mark_a_home_folder_and_an_edge_of_the_throughput_are_taken(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    path = tmp_path / "lab.toml"
+    text = WHOLE.replace("DATA", "~/rig").replace("rate_hz = 2000", "rate_hz = 51200")
+    text = text.replace('name = "rig"', 'name = "rig"\noptions = { throughput_hz = 102400 }')
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    done = call(check, ["--config", path], capsys)
+    assert (done.code, done.err) == (0, "")
+    assert str(tmp_path / "rig" / "journal") in done.out

@@ -8,6 +8,7 @@ import pytest
 from tests.producer.acquired import acquire_all, blocks_of, config_of, events_of, readings_of
 
 from dtolbus.errors import BoardError
+from dtolbus.records import Channel
 from dtolbus.runs import list_runs
 from dtolbus_producer.boards import Buffer, Fault, Readout, TaskPlan
 from dtolbus_producer.boards.sim import SimBlocks, SimReadings
@@ -24,6 +25,25 @@ POLLED = {"name": "t", "kind": "readings", "rate_hz": 100.0, "samples": 2, "chan
         (lambda b: b._replace(codes=b.codes.T), r"codes of shape (100, 2), where the plan has 2 channels"),
         (lambda b: b._replace(codes=b.codes[0]), r"codes of shape (100,), where the plan has 2 channels"),
         (lambda b: b._replace(codes=b.codes.tolist()), "list for codes"),
+        (
+            lambda b: b._replace(sensor_status={"x": np.full(100, 99)}),
+            "the status 99 of 'x', which is none of 0, 1, 2, 3",
+        ),
+        (
+            lambda b: b._replace(sensor_status={"x": np.full(100, -1)}),
+            "the status -1 of 'x', which is none of 0, 1, 2, 3",
+        ),
+        (
+            lambda b: b._replace(sensor_status={"x": np.full(100, 2**63 + 1, np.uint64)}),
+            "the status 9223372036854775809",
+        ),
+        (lambda b: b._replace(sensor_status=None), "a NoneType for sensor_status"),
+        (lambda b: b._replace(sensor_status=[1]), "a list for sensor_status"),
+        (lambda b: b._replace(arrived_mono_ns=10**30), f"{10**30} for arrived_mono_ns"),
+        (lambda b: b._replace(asked_mono_ns=-(10**20)), f"{-(10**20)} for asked_mono_ns"),
+        (lambda b: b._replace(arrived_mono_ns=True), "True for arrived_mono_ns"),
+        (lambda b: Fault("overrun", "lost", True), "a fault with True lost samples"),
+        (lambda b: Fault("overrun", "lost", 10**30), "lost samples (overrun: lost)"),
         (lambda b: b._replace(arrived_mono_ns=1.5), "1.5 for arrived_mono_ns, which is a whole number"),
         (lambda b: b._replace(sensor_status={"z": np.zeros(100, int)}), "a status of the channel 'z'"),
         (lambda b: b._replace(sensor_status={"x": np.zeros(99, int)}), "no array of 100 whole numbers"),
@@ -109,6 +129,46 @@ def test_a_plan_of_codes_that_no_record_can_hold_is_told(tmp_path, monkeypatch, 
     monkeypatch.setattr(SimBlocks, "read", typed)
     with pytest.raises(BoardError, match=f"a plan of {dtype!r} codes, which are int16, uint16, int32 or float64"):
         acquire_all(config_of(CLOCKED, device={"reconnect_s": 0.3}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"rate_hz": math.nan}, r"plan\.rate_hz = nan: give 1e-06 to 1e\+09"),
+        ({"rate_hz": 0.0}, r"plan\.rate_hz = 0\.0: give"),
+        ({"rate_hz": 1e12}, r"plan\.rate_hz = 1000000000000\.0: give"),
+        ({"rate_hz": None}, r"plan\.rate_hz = None: give"),
+        ({"block_samples": 0}, r"plan\.block_samples = 0: give a whole number, 1 or more"),
+        ({"block_samples": 1.5}, r"plan\.block_samples = 1\.5"),
+        ({"speed": 0.0}, r"plan\.speed = 0\.0"),
+        ({"board": None}, r"plan\.board = None: give a text"),
+        ({"meta": None}, r"plan\.meta = None: give a dict"),
+        ({"channels": ()}, r"plan\.channels = \(\): give a tuple of at least one"),
+        (
+            {"channels": (Channel("x"), Channel("x"))},
+            r"plan\.channels\[1\]\.name = 'x', which is plan\.channels\[0\]'s",
+        ),
+        ({"channels": (Channel("x"), Channel(""))}, r"plan\.channels\[1\]\.name = ''"),
+        ({"channels": (Channel("x", scale=0.0),)}, r"plan\.channels\[0\]\.scale = 0\.0: give a finite number, not 0"),
+        (
+            {"channels": (Channel("x", scale=math.inf),)},
+            r"plan\.channels\[0\]\.scale = inf: give a finite number, not 0",
+        ),
+        ({"channels": (Channel("x", offset=math.nan),)}, r"plan\.channels\[0\]\.offset = nan"),
+        ({"channels": (Channel("x", range=(1.0, 1.0)),)}, r"plan\.channels\[0\]\.range = \(1\.0, 1\.0\)"),
+        ({"channels": (Channel("x", unit=3),)}, r"plan\.channels\[0\] \('x'\): .*unit"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_told_by_its_key(tmp_path, monkeypatch, wrong, says):
+    made = SimBlocks.__init__
+
+    def planned(self, *args):
+        made(self, *args)
+        self.plan = dataclasses.replace(self.plan, **wrong)
+
+    monkeypatch.setattr(SimBlocks, "__init__", planned)
+    with pytest.raises(BoardError, match=f"the board 'sim' of dtolbus-producer: {says}"):
+        acquire_all(config_of(CLOCKED, device={"reconnect_s": 0.0}), tmp_path)
 
 
 def test_a_plan_says_what_its_codes_are():

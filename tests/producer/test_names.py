@@ -54,6 +54,23 @@ def test_two_sinks_never_share_a_place(first: dict[str, str], second: dict[str, 
     assert "sink[0]" in str(refused.value)
 
 
+@pytest.mark.parametrize("key", ["name", "unit", "sensor"])
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("a\0", r"'a\x00' has characters that cannot be shown: leave them out"),
+        ("a\nb", r"'a\nb' has characters that cannot be shown"),
+        ("\u202ea", r"'\u202ea' has characters that cannot be shown"),
+        ("x" * 201, f"{'x' * 40!r}… has 201 characters: give at most 200"),
+    ],
+)
+def test_a_channels_words_can_be_shown(key: str, word: str, says: str) -> None:
+    channel = {"name": "a", "unit": "g", "sensitivity_v": 1.0, **{key: word}}
+    with pytest.raises(UsageError) as refused:
+        config_from({"device": [{"name": "d", "task": [{"name": "t", "channels": [channel]}]}]}, "lab.toml")
+    assert str(refused.value).startswith(f"lab.toml: device[0].task[0].channels[0].{key}: {says}")
+
+
 def test_a_sink_with_a_place_of_its_own_collides_with_nobody() -> None:
     config = config_with({"kind": "sqlite"}, {"kind": "sqlite", "name": "dtolbus", "path": "/else/where.sqlite"})
     assert place_of(config.sinks[1], DATA) == "/else/where.sqlite"

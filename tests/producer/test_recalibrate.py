@@ -17,6 +17,8 @@ from tests.protocol.specimens import block, block_run, event, reading, reading_r
 from dtolbus.records import DaqEvent, Gap, SensorStatus
 from dtolbus.runs import RunFile, RunFolder, list_runs, segment_name
 from dtolbus.units.conversion import Thermocouple
+from dtolbus_producer.boards import Buffer
+from dtolbus_producer.boards.sim import SimBlocks
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalcli import recalibrate, runs
 from dtolbus_producer.recalibration import header, recalibrated
@@ -243,6 +245,38 @@ class TestConfig:
         assert {name: found.sensor_status[name].tolist() for name in told} == told
         assert found.data[0] == pytest.approx([20, np.nan, 20], nan_ok=True, abs=1e-6)
 
+    def test_what_the_board_told_stays_where_the_old_codes_told_the_same(self, tmp_path, capsys, monkeypatch):
+        """A thermocouple at the end of its range, of which the board says, too, that it is open."""
+        rail, told = np.full((len(CHANNELS), 50), 65535, np.uint16), {"tc": np.ones(50, np.int64)}
+        real = SimBlocks.read
+
+        def read(self, timeout_s):
+            found = real(self, timeout_s)
+            return found._replace(codes=rail, sensor_status=told) if isinstance(found, Buffer) else found
+
+        monkeypatch.setattr(SimBlocks, "read", read)
+        old = recorded(tmp_path, task_of())
+        plain = [{"name": "tc", "physical": 1, "unit": "g", "sensitivity_v": 0.1}, *CHANNELS[1:]]
+        done, (new,) = anew(capsys, tmp_path, old, "--channel", "tc", "--config", self.lab(tmp_path, plain))
+        for block_before, block_after in zip(blocks_of(old), blocks_of(new), strict=True):
+            assert (block_before.sensor_status["tc"] == 1).all()
+            assert (block_after.sensor_status["tc"] == 1).all()
+            assert np.isnan(block_after.data[0]).all()
+        assert "keep each sensor_status" not in done
+        _, others = anew(capsys, tmp_path, new, "--channel", "tc", "--sensitivity-v", 0.2)
+        (again,) = [run for run in others if run.info.run_id != old.info.run_id]
+        assert (blocks_of(again)[0].sensor_status["tc"] == 1).all()
+
+    def test_an_old_run_that_does_not_say_who_told_keeps_every_status(self, tmp_path, capsys):
+        info = msgspec.structs.replace(recorded(tmp_path / "x", task_of()).info, run_id="run-1")
+        codes = np.full((len(info.channels), 3), 65535, np.uint16)
+        old = journaled(tmp_path, info, [block(info, 0, codes=codes, sensor_status={"tc": [1, 1, 1]})])
+        plain = [{"name": "tc", "physical": 1, "unit": "g", "sensitivity_v": 0.1}, *CHANNELS[1:]]
+        done, (new,) = anew(capsys, tmp_path, old, "--channel", "tc", "--config", self.lab(tmp_path, plain))
+        (found,) = blocks_of(new)
+        assert found.sensor_status["tc"].tolist() == [1, 1, 1]
+        assert "1 records keep each sensor_status as it was: the old run does not say which its board told" in done
+
     def test_only_the_channels_that_are_named_change(self, tmp_path, capsys):
         old = recorded(tmp_path, task_of())
         plain = [{**channel, "name": channel["name"]} for channel in CHANNELS]
@@ -281,6 +315,10 @@ class TestRefused:
             (("--channel", "x", "--offset", "inf"), "--offset inf: give a finite number"),
             (("--channel", "x", "--sensitivity-v", 1, "--scale", 1), "--sensitivity-v stands for --scale and --offset"),
             (("--channel", "x", "--sensitivity-v", 1e-310), "-inf gives no values: give another sensitivity or scale"),
+            (("--channel", "x", "--scale", 1e308), "gives no values: give another sensitivity or scale"),
+            (("--channel", "x", "--offset", 1.7e308, "--scale", 1e300), "gives no values"),
+            (("--channel", "x", "--unit", ""), "--unit '' is no unit: name it, or leave the option out"),
+            (("--channel", "x", "--unit", "m\ns"), r"--unit 'm\ns' has characters that cannot be shown"),
             (("--channel", "x", "--sensitivity-v", 0.1), "has this calibration already: nothing would change"),
         ],
     )

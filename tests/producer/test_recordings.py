@@ -146,13 +146,27 @@ def refused(path):
         ("rate_hz", -5.0, "rate_hz = -5.0: give one number above 0"),
         ("rate_hz", np.nan, "rate_hz = nan: give one number above 0"),
         ("rate_hz", np.inf, "rate_hz = inf: give one number above 0"),
+        ("rate_hz", 1e300, "rate_hz = 1e+300: give one number above 0, 1e-06 to 1e+09"),
+        ("rate_hz", 1e-300, "rate_hz = 1e-300: give one number above 0, 1e-06 to 1e+09"),
+        ("full_scale", 5e-324, "full_scale = 5e-324: give a number from 1e-100 to 1e+100 for all channels"),
+        ("full_scale", 1.7e308, "full_scale = 1.7e+308: give a number from 1e-100 to 1e+100"),
+        ("unit", "m\ns", r"unit: 'm\ns' has characters that cannot be shown: leave them out"),
+        ("channels", ["x", "y" * 201], "channels: 'yyyy"),
         ("rate_hz", "fast", "rate_hz = 'fast': give one number above 0"),
         ("rate_hz", 1 + 2j, "rate_hz = (1+2j): give one number above 0"),
-        ("full_scale", np.array([1.0, np.nan]), "full_scale = [1.0, nan]: give a number above 0 for all channels"),
-        ("full_scale", 0.0, "full_scale = 0.0: give a number above 0"),
-        ("full_scale", np.inf, "full_scale = inf: give a number above 0"),
-        ("full_scale", np.array([1.0, -2.0]), "full_scale = [1.0, -2.0]: give a number above 0"),
-        ("full_scale", np.ones(3), "full_scale = [1.0, 1.0, 1.0]: give a number above 0 for all channels, or one for "),
+        (
+            "full_scale",
+            np.array([1.0, np.nan]),
+            "full_scale = [1.0, nan]: give a number from 1e-100 to 1e+100 for all channels",
+        ),
+        ("full_scale", 0.0, "full_scale = 0.0: give a number from"),
+        ("full_scale", np.inf, "full_scale = inf: give a number from"),
+        ("full_scale", np.array([1.0, -2.0]), "full_scale = [1.0, -2.0]: give a number from"),
+        (
+            "full_scale",
+            np.ones(3),
+            "full_scale = [1.0, 1.0, 1.0]: give a number from 1e-100 to 1e+100 for all channels, or one for ",
+        ),
         ("full_scale", np.ones(1), "full_scale = [1.0]: give"),
         ("channels", ["a", "a"], "channels = ['a', 'a']: give each of the 2 rows of codes a name of its own"),
         ("channels", ["a", ""], "channels = ['a', '']: give each"),
@@ -209,6 +223,13 @@ def test_an_npz_that_was_cut_or_flipped_is_refused(tmp_path):
         flipped[len(data) // 3] ^= 0xFF
         path.write_bytes(flipped)
         assert "x.npz" in refused(path)
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.0])
+def test_a_raw_file_whose_codes_have_no_values_is_refused(tmp_path, scale):
+    path = tmp_path / "x.dt-raw"
+    path.write_bytes(encode_file_header(info_of(channels=(Channel("a", scale=scale), Channel("b")))))
+    assert f"calibration[0].scale = {scale!r}: give a finite number, not 0" in refused(path)
 
 
 @pytest.mark.parametrize("rate_hz", [0.0, -1.0, None, "x"])

@@ -109,7 +109,7 @@ def test_an_overrun_tells_how_much_was_lost_and_goes_on_behind_it():
 @pytest.mark.parametrize(
     ("task", "options", "says"),
     [
-        ({"rate_hz": 20_000.0, "channels": ["a", "b", "c"]}, {}, "at most 16666.7 Hz"),
+        ({"rate_hz": 20_000.0, "channels": ["a", "b", "c"]}, {}, "at most 16666.66667 Hz"),
         ({"rate_hz": 1000.0, "channels": []}, {}, "no channels"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "physical": 16}]}, {}, "inputs 0 to 15"),
         ({"rate_hz": 1000.0, "channels": [{"name": "a", "gain": 3.0}]}, {}, "gains of a DT9806 are 1, 10, 100, 500"),

@@ -44,7 +44,12 @@ print(stop.wait(20.0))
     ("words", "code", "said"),
     [
         (["dtolbus", "lisen"], 2, "No such command 'lisen'"),
-        (["dtolbus", "listen"], 2, "Missing argument 'URL'"),
+        (["dtolbus", "listen"], 2, "say where the gateway is: tcp://127.0.0.1:5601, or --config dtolbus.toml"),
+        (
+            ["dtolbus", "listen", "tcp://127.0.0.1:9", "--duration", "soon"],
+            2,
+            "'soon': give a time above 0, such as 10,",
+        ),
         (["dtolbus", "listen", "daq-pc"], 2, "'daq-pc' is not an address like tcp://daq-pc:5601"),
         (["dtolbus", "listen", "tcp://127.0.0.1:9", "--duration", "0.3"], 3, "nothing heard from tcp://127.0.0.1:9"),
         (["dtolbus", "listen", "tcp://127.0.0.1:9", "--topic", "blok/"], 2, "'blok/' is not like block/, reading/"),

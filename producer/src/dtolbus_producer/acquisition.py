@@ -4,23 +4,24 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from dtolbus.bounds import check_run
 from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.records import RunInfo
-from dtolbus_producer.boards import BlockSource, Board, PolledSource, Seekable, board_class
+from dtolbus.topics import stream_name
+from dtolbus_producer.attending import Attendance
+from dtolbus_producer.boards import Seekable
+from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
-from dtolbus_producer.polling import run_readings
+from dtolbus_producer.prepared import Prepared
 from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.resuming import Before, earlier_runs, rest_of
-from dtolbus_producer.taskrun import Outcome, RunRequest, run_blocks, run_info
+from dtolbus_producer.taskrun import Outcome, RunRequest, run_info
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.05
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
+_CLOSE_S = 2.0
+"""How long a board whose code hangs may take to be closed."""
 
 
 def acquire(
@@ -52,12 +55,16 @@ def acquire(
         log.info("nothing is left to acquire", extra={"device": device.name})
         return
     with Quota(data_dir, config.journal) as quota:
-        board = board_class(device.board_kind)(device)
+        board = GuardedBoard(device)
         try:
             board.open()
         except BoardError as error:
             raise CannotStartError(f"device {device.name!r}: {error}; connect the board and start again") from error
         _Acquisition(config, device, board, journal, quota, stop, before).run()
+
+
+class BoardHangsError(BoardError):
+    """The board's code does not come back; what it had given is journaled, and its process is to be left."""
 
 
 class _Acquisition:
@@ -67,7 +74,7 @@ class _Acquisition:
         self,
         config: Config,
         device: DeviceConfig,
-        board: Board,
+        board: GuardedBoard,
         journal: Path,
         quota: Quota,
         stop: threading.Event,
@@ -91,8 +98,15 @@ class _Acquisition:
         while tasks and not self._stop.is_set():
             try:
                 outcomes = _Session(self, tasks).run()
-            finally:
+            except BoardHangsError:
+                closing = threading.Thread(target=self._board.close, name="close", daemon=True)
+                closing.start()
+                closing.join(_CLOSE_S)
+                raise
+            except BaseException:
                 self._board.close()
+                raise
+            self._board.close()
             for task in tasks:
                 if outcomes[task.name].end == "failed":
                     reason = outcomes[task.name].reason
@@ -107,7 +121,7 @@ class _Acquisition:
             log.warning("board lost", extra={"device": self._device.name, "reason": reason})
             away_s = self._reopen(0.0 if any(outcome.samples for outcome in outcomes.values()) else away_s, reason)
 
-    def prepared(self, task: TaskConfig) -> "_Prepared":
+    def prepared(self, task: TaskConfig) -> Prepared:
         """Set a task up on the board. Raises UsageError, and BoardError where the board is gone."""
         try:
             source = self._board.readings(task) if task.kind == "readings" else self._board.blocks(task)
@@ -116,7 +130,7 @@ class _Acquisition:
         before = self._before.get(task.name)
         if before is not None and isinstance(source, Seekable):
             source.skip(before.samples)
-        prepared = _Prepared(source, self._request(task, source.plan.rate_hz))
+        prepared = Prepared(source, self._request(task, source.plan.rate_hz))
         try:
             check_run(run_info(source.plan, prepared.request, time.perf_counter_ns(), 0))
         except UsageError:
@@ -152,6 +166,7 @@ class _Acquisition:
             why_cut_off=self._why_cut_off,
             on_error=task.on_error or "return",
             before=self._before.get(task.name),
+            attendance=Attendance(stream_name(self._device.name, task.name)),
         )
 
     def _why_cut_off(self) -> str | None:
@@ -185,28 +200,6 @@ class _Acquisition:
         )
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A task that is set up on its board, and not started."""
-
-    source: BlockSource | PolledSource
-    request: RunRequest
-
-    def run(self, halt: threading.Event) -> Outcome:
-        """Run it once. Raises what the journal raises."""
-        try:
-            if self.request.kind == "readings":
-                return run_readings(cast(PolledSource, self.source), self.request, halt)
-            return run_blocks(cast(BlockSource, self.source), self.request, halt)
-        except BoardError as error:
-            return Outcome("lost", 0, str(error))
-
-    def drop(self) -> None:
-        """Give it up without a run."""
-        if self.request.kind == "blocks":
-            cast(BlockSource, self.source).stop()
-
-
 class _Session:
     """All tasks of the board on a thread each, until they are done, or one of them loses the board."""
 
@@ -229,18 +222,37 @@ class _Session:
         ]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            if self._acquisition.stop.wait(_POLL_S):
-                self._halt.set()
-                for thread in threads:
-                    thread.join()
+        hung = self._await_end(dict(zip(prepared.values(), threads, strict=True)))
         if self._errors:
             raise self._errors[0]
+        if hung:
+            raise BoardHangsError(hung)
         return {name: self._seen_from_outside(outcome) for name, outcome in self._outcomes.items()}
 
-    def _prepared(self) -> dict[str, _Prepared]:
+    def _await_end(self, threads: dict[Prepared, threading.Thread]) -> str:
+        """Wait until all have ended; end the run of a thread that hangs without it, and return what hangs."""
+        halted_ns, hung = None, []
+        while any(thread.is_alive() for thread in threads.values()):
+            if halted_ns is None and self._halt.is_set():
+                halted_ns = time.perf_counter_ns()
+            for task, thread in list(threads.items()):
+                if halted_ns is None:
+                    task.request.attendance.look()
+                why = task.why_hung(halted_ns) if thread.is_alive() else None
+                if why is not None:
+                    self._halt.set()
+                    task.request.attendance.abandon(why)
+                    hung.append(why)
+                    del threads[task]
+            if halted_ns is None and self._acquisition.stop.wait(_POLL_S):
+                self._halt.set()
+            elif halted_ns is not None:
+                time.sleep(_POLL_S)
+        return "; ".join(hung)
+
+    def _prepared(self) -> dict[str, Prepared]:
         """Set all tasks up, or none."""
-        prepared: dict[str, _Prepared] = {}
+        prepared: dict[str, Prepared] = {}
         try:
             for task in self._tasks:
                 prepared[task.name] = self._acquisition.prepared(task)
@@ -250,7 +262,7 @@ class _Session:
             raise
         return prepared
 
-    def _run_task(self, name: str, task: _Prepared) -> None:
+    def _run_task(self, name: str, task: Prepared) -> None:
         try:
             outcome = task.run(self._halt)
         except Exception as error:

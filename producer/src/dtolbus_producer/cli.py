@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from dtolbus.cli import Command, command, option, parse_pairs, stop_event
+from dtolbus.seconds import Seconds
 
 _PORT = click.IntRange(1, 65535)
-_SECONDS = click.FloatRange(min=0, min_open=True)
+_ABOVE_0 = click.FloatRange(min=0, min_open=True)
 
 
 class _Group(Command, click.Group):
@@ -33,7 +34,9 @@ def producer() -> None:
 @option("--config", type=click.Path(path_type=Path), required=True, help="dtolbus.toml.")
 @option("--device", help="Acquire this device only.  [default: all, a process for each]")
 @option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: the config's]")
-@option("--duration", "duration_s", type=_SECONDS, help="Seconds after which every task ends, at its exact sample.")
+@option(
+    "--duration", "duration_s", type=Seconds(), help="After so long every task ends, at its exact sample: 10, 5min, 2h."
+)
 @option(
     "--goes-on-from",
     multiple=True,
@@ -92,13 +95,13 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
                 "--board", help="A kind of board, as `dtolbus boards` lists them: sim, playback:PATH, dtollib[:NAME], …"
             ),
             option("--speed", help="How fast a recording or the simulation runs: a factor, or max."),
-            option("--rate", "rate_hz", type=_SECONDS, help="Samples a second and channel of the simulated board."),
+            option("--rate", "rate_hz", type=_ABOVE_0, help="Samples a second and channel of the simulated board."),
             option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: ./data]"),
             option(
                 "--duration",
                 "duration_s",
-                type=_SECONDS,
-                help="Seconds that every task records, at most.  [default: until Ctrl-C]",
+                type=Seconds(),
+                help="How long every task records, at most: 10 (seconds), 5min, 2h.  [default: until Ctrl-C]",
             ),
             option("--sinks", help="Comma-separated: parquet,sqlite,postgres,csv,jsonl.  [default: all but postgres]"),
             option(
@@ -143,9 +146,12 @@ def up(meta: tuple[str, ...], duration_s: float | None, **options: Any) -> int:
 
     Exit 0 when every sink is complete.
     """
+    from dtolbus_producer.configplaces import misplaced  # noqa: PLC0415  # as above
     from dtolbus_producer.plan import UpOptions, resolve  # noqa: PLC0415  # as above
     from dtolbus_producer.stack import run_up  # noqa: PLC0415  # as above
 
     pairs = parse_pairs(meta, "--meta")
     config = resolve(UpOptions(meta=pairs, duration_s=duration_s, **options))
+    for remark in misplaced(config.run, config.data):
+        click.echo(f"note: {remark}", err=True)
     return run_up(config, duration_s, stop_event())

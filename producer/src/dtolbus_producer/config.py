@@ -3,22 +3,26 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import msgspec
 
 from dtolbus.errors import UsageError
+from dtolbus.tomlreading import read_toml
 from dtolbus.topics import shortened
 from dtolbus_producer.boards import board_class
+from dtolbus_producer.boards.foreign import check_foreign
+from dtolbus_producer.boards.guarding import check_device
 from dtolbus_producer.configkeys import key_problem, number_problem
+from dtolbus_producer.configplaces import check_path, expanded
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.sinkconfig import DEFAULT_SINKS, BlocksMode, SinkConfig, check_sinks, default_sink
 from dtolbus_producer.taskchecks import check_names, check_task
 from dtolbus_producer.tasks import ChannelConfig, DeviceConfig, TaskConfig, WrongKeyError
-from dtolbus_producer.tomlreading import read_toml
 
 _HIGHEST_PORT = 65_535
 _LEAST_MB_S = 0.1
+_LONGEST_RECONNECT_S = 1e9
 _SIM_THROUGHPUT_HZ = 50_000
 
 
@@ -36,7 +40,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """The whole file."""
 
     data: str = "data"
-    """The data folder."""
+    """The data folder; `~` is the home folder, a relative path is below the folder of whoever starts it."""
     run: dict[str, Any] = {}
     """Run metadata, free keys: operator, specimen, sensor serials, calibration dates."""
     devices: tuple[DeviceConfig, ...] = msgspec.field(default=(), name="device")
@@ -87,11 +91,15 @@ def config_from(raw: object, source: str = "config") -> Config:
 
 
 def checked(config: Config, source: str = "config") -> Config:
-    """Return the configuration with its sinks named. Raises UsageError where something in it cannot be."""
+    """Return the configuration with its sinks named and its paths whole.
+
+    Raises UsageError where something in it cannot be.
+    """
     config = msgspec.structs.replace(
         config, sinks=tuple(msgspec.structs.replace(sink, name=sink.name or sink.kind) for sink in config.sinks)
     )
     try:
+        config = _with_paths(config)
         _check_numbers(config)
         if not config.devices:
             raise WrongKeyError("device", "no device is configured: add a [[device]]")
@@ -197,6 +205,17 @@ def _playback_devices(
     return (DeviceConfig("playback", board, {} if speed is None else {"speed": speed}, (task,)),)
 
 
+def _with_paths(config: Config) -> Config:
+    """Return the configuration with `~` as the home folder."""
+    for place, device in enumerate(config.devices):
+        check_path(f"device[{place}].board", device.board)
+    sinks = [
+        sink if sink.path is None else msgspec.structs.replace(sink, path=expanded(f"sink[{place}].path", sink.path))
+        for place, sink in enumerate(config.sinks)
+    ]
+    return msgspec.structs.replace(config, data=expanded("data", config.data), sinks=tuple(sinks))
+
+
 def _check_numbers(config: Config) -> None:
     gateway = config.gateway
     for key, port in (("pub_port", gateway.pub_port), ("catchup_port", gateway.catchup_port)):
@@ -212,27 +231,24 @@ def _check_numbers(config: Config) -> None:
 
 def _check_device(key: str, device: DeviceConfig, source: str) -> None:
     try:
-        if not (device.reconnect_s >= 0 and math.isfinite(device.reconnect_s)):
-            raise WrongKeyError("reconnect_s", f"{device.reconnect_s:g}: give a number of seconds, 0 or more")
+        if not 0 <= device.reconnect_s <= _LONGEST_RECONNECT_S:
+            why = f"{device.reconnect_s:g}: give a number of seconds, 0 or more, at most {_LONGEST_RECONNECT_S:g}"
+            raise WrongKeyError("reconnect_s", why)
         if not device.tasks:
             raise WrongKeyError("task", f"the device {device.name!r} has no task: add a [[device.task]]")
         check_names("task", [task.name for task in device.tasks])
         for place, task in enumerate(device.tasks):
             check_task(f"task[{place}]", task)
         kind = board_class(device.board_kind)
+        check_foreign(device, kind.options_type)
         problem = key_problem(device.options, kind.options_type)
         if problem is not None:
-            _wrong(source, f"{key}.options.{problem}")
-        kind.check(device)
+            raise UsageError(f"{source}: {key}.options.{problem}")
+        check_device(kind, device)
     except WrongKeyError as error:
         raise UsageError(f"{source}: {key}.{error}") from error
     except msgspec.ValidationError as error:
         raise UsageError(f"{source}: {key}.options: {error}") from error
-
-
-def _wrong(where: str, message: str) -> NoReturn:
-    separator = "." if where.endswith("]") else ": "
-    raise UsageError(f"{where}{separator}{message}")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ _WAIT_S = 0.1
 
 
 class Intake:
-    """Takes one run's records; its thread makes the journal and writes them. Used by one thread, the board's.
+    """Takes one run's records; its thread makes the journal and writes them. For the board's thread, and one beside it.
 
     A board that cannot wait `offer`s: what finds the queue full is lost, and an overrun event in its place tells which
     samples. What goes wrong with the journal is raised by the next call. Once `full` tells why there is no room, an
@@ -49,55 +49,80 @@ class Intake:
         self._clock: RunClock | None = None
         self._error: DtolbusError | None = None
         self._is_drained = False
+        self._is_finished = False
+        self._turn = threading.RLock()
         self._thread = threading.Thread(target=self._write_all, name=f"journal {info.device}/{info.task}", daemon=True)
         self._thread.start()
 
     def offer(self, make: MakeRecord, first_sample: int, count: int) -> None:
         """Queue a record of samples [first_sample, first_sample + count), or note them as lost; never waits."""
-        self._raise_error()
-        if self._queue.full():
-            start, lost = self._lost
-            self._lost = (start, lost + count) if lost else (first_sample, count)
-            return
-        self._hold_loss()
-        self._held.append(make)
-        self._flush()
-        if self._held and self._held[-1] is make:
-            self._held.pop()
-            self._lost = (first_sample, count)
+        with self._turn:
+            self._raise_error()
+            if self._queue.full():
+                start, lost = self._lost
+                self._lost = (start, lost + count) if lost else (first_sample, count)
+                return
+            self._hold_loss()
+            self._held.append(make)
+            self._flush()
+            if self._held and self._held[-1] is make:
+                self._held.pop()
+                self._lost = (first_sample, count)
 
     def put(self, make: MakeRecord) -> None:
         """Queue a record, waiting for room."""
-        self._hold_loss()
-        self._held.append(make)
-        while self._held:
-            self._raise_error()
-            try:
-                self._queue.put(self._held[0], timeout=_WAIT_S)
-            except queue.Full:
-                continue
-            self._held.popleft()
+        with self._turn:
+            self._hold_loss()
+            self._held.append(make)
+            while self._held:
+                self._raise_error()
+                try:
+                    self._queue.put(self._held[0], timeout=_WAIT_S)
+                except queue.Full:
+                    continue
+                self._held.popleft()
 
     def event(self, kind: str, message: str, sample_index: int, lost_samples: int = 0) -> None:
         """Queue an event, here and now; never waits. Where there is no room it comes before the next record."""
-        self._raise_error()
-        self._hold_loss()
-        self._held.append(self._event_maker(kind, message, sample_index, lost_samples))
-        self._flush()
+        with self._turn:
+            self._raise_error()
+            self._hold_loss()
+            self._held.append(self._event_maker(kind, message, sample_index, lost_samples))
+            self._flush()
+
+    def note(self, kind: str, message: str, sample_index: int) -> bool:
+        """Queue an event as `event` does, for whoever must not wait for the board's thread; return whether it was.
+
+        It is not where that thread is at it, where the run is over, or where the journal cannot be written.
+        """
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            if self._error is not None or self._is_finished:
+                return False
+            self.event(kind, message, sample_index)
+        finally:
+            self._turn.release()
+        return True
 
     def finish(self, end: RunEnd, clock: RunClock) -> None:
-        """Write everything and close the run. Raises what went wrong with the journal."""
-        self._hold_loss()
-        self._end, self._clock = end, clock
-        while self._held and self._error is None:
-            try:
-                self._queue.put(self._held[0], timeout=_WAIT_S)
-            except queue.Full:
-                continue
-            self._held.popleft()
-        self._queue.put(None)
-        self._thread.join()
-        self._raise_error()
+        """Write everything and close the run, once. Raises what went wrong with the journal."""
+        with self._turn:
+            if self._is_finished:
+                return
+            self._is_finished = True
+            self._hold_loss()
+            self._end, self._clock = end, clock
+            while self._held and self._error is None:
+                try:
+                    self._queue.put(self._held[0], timeout=_WAIT_S)
+                except queue.Full:
+                    continue
+                self._held.popleft()
+            self._queue.put(None)
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
 
     def _hold_loss(self) -> None:
         first_sample, lost = self._lost
@@ -137,6 +162,8 @@ class Intake:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
+        if self._is_finished:
+            raise DtolbusError(f"the run {self._info.run_id} is over: its board came back too late")
 
     def _write_all(self) -> None:
         try:

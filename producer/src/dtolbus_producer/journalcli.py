@@ -6,14 +6,13 @@ from pathlib import Path
 import click
 
 from dtolbus.cli import Command, command, logged, option
+from dtolbus.configfile import DEFAULT_DATA, config_option, data_folder, data_options
 from dtolbus.errors import UsageError
 from dtolbus_producer.quantities import parse_age, parse_size
 
-_data_option = option("--data", type=click.Path(path_type=Path), default=Path("data"), help="Data folder.")
-
 
 @command("prune")
-@_data_option
+@data_options
 @option("--keep", metavar="AGE", help="Delete segments older than this, e.g. 7d, 12h.")
 @option("--max-size", metavar="SIZE", help="While the journal is larger, delete the oldest, e.g. 200G.")
 @option("--summaries-suffice", is_flag=True, help="Delete also samples of which the sinks keep only summaries.")
@@ -36,18 +35,22 @@ def prune(data: Path, keep: str | None, max_size: str | None, summaries_suffice:
 
 
 @command("recalibrate")
-@_data_option
+@option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: the config's, or ./data]")
 @option("--run", "run_id", required=True, metavar="ID", help="The run, as `dtolbus runs` names it, or how that begins.")
 @option("--channel", "names", multiple=True, metavar="NAME", help="A channel that was wrong; repeatable.")
 @option("--sensitivity-v", type=float, help="Volts for one unit, in the place of --scale and --offset.")
 @option("--scale", type=float, help="Units for each code.")
 @option("--offset", type=float, help="Units at code 0.")
 @option("--unit", help="What is measured.")
-@option("--config", type=click.Path(path_type=Path), help="dtolbus.toml with the channels as they should have been.")
+@option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="dtolbus.toml: its data folder, and its channels as they should have been, unless an option says how.",
+)
 @option("--dry-run", is_flag=True, help="Only tell what would change.")
 @option("--force", is_flag=True, help="Also where values change more than 20 times in their unit.")
 def recalibrate(
-    data: Path,
+    data: Path | None,
     run_id: str,
     names: tuple[str, ...],
     config: Path | None,
@@ -64,17 +67,18 @@ def recalibrate(
     from dtolbus_producer.recalibration import Linear  # noqa: PLC0415  # as above
 
     is_given = any(value is not None for value in given.values())
-    if is_given == (config is not None):
+    if not is_given and config is None:
         raise UsageError("say what was wrong: --sensitivity-v, --scale, --offset, --unit, or else --config")
     if is_given and not names:
         raise UsageError("say which channel was wrong: --channel NAME")
-    wanted = Linear(**given) if config is None else load_config(config)  # type: ignore[arg-type]  # as declared above
-    for line in write_anew(data, run_id, names, wanted, dry_run=dry_run, force=force):
+    wanted = load_config(config) if config is not None and not is_given else Linear(**given)  # type: ignore[arg-type]  # as declared above
+    folder = data_folder(config, data) or DEFAULT_DATA
+    for line in write_anew(folder, run_id, names, wanted, dry_run=dry_run, force=force):
         click.echo(line)
 
 
 @command("runs")
-@_data_option
+@data_options
 @option("--json", "machine", is_flag=True, help="Print JSON.")
 def runs(data: Path, machine: bool) -> None:
     """List the runs in a journal: state, records still there, size, and what each sink has acknowledged."""
@@ -98,7 +102,7 @@ class _Group(Command, click.Group):
 
 
 @click.group("sinks", cls=_Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@_data_option
+@data_options
 @option("--json", "machine", is_flag=True, help="Print JSON.")
 @logged
 @click.pass_context
@@ -114,13 +118,14 @@ def sinks(context: click.Context, data: Path, machine: bool) -> None:
 
 @command("forget")
 @click.argument("name")
-@option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: data]")
+@option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: the config's, or ./data]")
+@config_option
 @click.pass_context
-def forget(context: click.Context, name: str, data: Path | None) -> None:
+def forget(context: click.Context, name: str, data: Path | None, config: Path | None) -> None:
     """Unregister the sink NAME: what it lacks no longer stays in the journal for its sake."""
     from dtolbus_producer import listing  # noqa: PLC0415  # as above
 
-    for line in listing.forget_sink(data or context.obj, name):
+    for line in listing.forget_sink(data_folder(config, data) or context.obj, name):
         click.echo(line)
 
 

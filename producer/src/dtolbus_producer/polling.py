@@ -8,18 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from dtolbus.errors import BoardError
 from dtolbus.records import DaqReading, ErrorInfo, Record, utc_from_ns
 from dtolbus.runs import RunClock
-from dtolbus_producer.boards import End, Fault, PolledSource, Readout, TaskPlan
-from dtolbus_producer.boards.delivered import readout_problem
+from dtolbus_producer.boards import End, Fault, Readout, TaskPlan
+from dtolbus_producer.boards.guarding import GuardedReadings, words_of
 from dtolbus_producer.taskrun import Outcome, RunRequest, end_of, halted, intake_of, run_info
 from dtolbus_producer.wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
 
-def run_readings(source: PolledSource, request: RunRequest, halt: threading.Event) -> Outcome:
+def run_readings(source: GuardedReadings, request: RunRequest, halt: threading.Event) -> Outcome:
     """Poll a task until it is done, `halt` is set, or the board is lost. Raises what the journal raises."""
     run = _PolledRun(source.plan, request)
     outcome = Outcome("lost", 0, "it was not run")
@@ -40,9 +39,11 @@ class _PolledRun:
         self._info = run_info(plan, request, self._start_ns, self._offset_ns)
         self._request = request
         self._is_failing = False
+        self._slot = 0
         self.intake = intake_of(self._info, self._offset_ns, plan, request)
+        request.attendance.began(self.intake, plan, lambda: self._slot, self.clock)
 
-    def follow(self, source: PolledSource, halt: threading.Event) -> Outcome:
+    def follow(self, source: GuardedReadings, halt: threading.Event) -> Outcome:
         """Poll the source to its end."""
         asked = math.inf if self._info.samples_asked is None else self._info.samples_asked
         slot = 0
@@ -52,7 +53,9 @@ class _PolledRun:
                 return halted(self.intake, slot, self._request)
             self._look(slot)
             requested_ns = time.perf_counter_ns()
+            self._slot = slot
             found = self._poll(source, slot)
+            self._request.attendance.heard()
             if found is End.END:
                 break
             if isinstance(found, Fault):
@@ -80,17 +83,14 @@ class _PolledRun:
     def _due_ns(self, slot: int) -> int:
         return self._start_ns + round(slot * 1e9 / self._info.rate_hz)
 
-    def _poll(self, source: PolledSource, slot: int) -> Readout | Fault | End | ErrorInfo:
+    def _poll(self, source: GuardedReadings, slot: int) -> Readout | Fault | End | ErrorInfo:
         try:
             found = source.poll(slot)
-            problem = readout_problem(found, source.plan)
-            if problem is not None:
-                raise BoardError(f"{source.plan.board}: the board gave {problem}")
         except Exception as error:  # whatever a board raises is this reading's error, and the next poll is due
             if not self._is_failing:
-                log.warning("poll failed", extra={"run": self._info.run_id, "slot": slot, "error": repr(error)})
+                log.warning("poll failed", extra={"run": self._info.run_id, "slot": slot, "error": words_of(error)})
             self._is_failing = True
-            return ErrorInfo.of(error)
+            return _info_of(error)
         self._is_failing = False
         return found
 
@@ -128,6 +128,14 @@ class _PolledRun:
             message = f"{missed} polls from number {slot + 1} on were missed: the board took too long"
             self.intake.event("overrun", message, slot + 1, missed)
         return following
+
+
+def _info_of(error: Exception) -> ErrorInfo:
+    """Return the error as a value; one whose text cannot be had by its type."""
+    try:
+        return ErrorInfo.of(error)
+    except Exception:  # its own code
+        return ErrorInfo(type(error).__qualname__, words_of(error))
 
 
 def _storable(readout: Readout) -> Readout:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dtolbus.errors import DtolbusError, UsageError
-from dtolbus.records import DaqEvent, RunInfo
+from dtolbus.records import DaqBlock, DaqEvent, RunInfo
 from dtolbus.remarks import Tally
 from dtolbus.runs import LOCK_FILE, RunFolder, whole_run_id
 from dtolbus.topics import quote, stream_name, unquote
@@ -128,11 +128,11 @@ def _settings(old: RunInfo, names: tuple[str, ...], config: Config) -> Mapping[s
 
 
 def _write(journal: Path, folder: RunFolder, new: RunInfo) -> list[str]:
-    """Write the new run; return what of the old one is missing in it, a line each."""
+    """Write the new run; return what of the old one is missing in it, or stayed, a line each."""
     file = folder.refresh()
     if file.state == "running":
         raise DtolbusError(f"run {folder.info.run_id} was left open and cannot be ended: the log says why")
-    writer, gaps = RunWriter(journal, new), []
+    writer, gaps, kept = RunWriter(journal, new), [], 0
     tally = Tally()
     try:
         for record in records_of(folder.records(0, folder.head()), folder.info, new):
@@ -140,6 +140,7 @@ def _write(journal: Path, folder: RunFolder, new: RunInfo) -> list[str]:
             tally.take(record)
             if isinstance(record, DaqEvent) and record.kind == GAP:
                 gaps.append(f"  {record.message}")
+            kept += isinstance(record, DaqBlock) and bool(record.sensor_status) and record.told_status is None
     except BaseException as error:
         writer.close("interrupted")
         if isinstance(error, OSError):
@@ -147,4 +148,8 @@ def _write(journal: Path, folder: RunFolder, new: RunInfo) -> list[str]:
         raise
     RemarksFile(writer.path).keep(tally.remarks, now=True)
     writer.close(file.state, file.clock)
+    if kept:
+        gaps.append(
+            f"  {kept} records keep each sensor_status as it was: the old run does not say which its board told"
+        )
     return gaps

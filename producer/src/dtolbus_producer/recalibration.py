@@ -15,10 +15,13 @@ from dtolbus.runblocks import block_of_run
 from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards.calibration import linear, measuring
 from dtolbus_producer.conversions import CELSIUS, conversion_key
-from dtolbus_producer.sensing import merged, told_by_board
+from dtolbus_producer.sensing import merged
 from dtolbus_producer.signals import Signals
 from dtolbus_producer.tasks import ChannelConfig
+from dtolbus_producer.words import word_fault
 
+_MOST_CODE = 2.0**32
+"""Beyond every code of a converter, and every voltage."""
 _CALIBRATION = ("unit", "scale", "offset", "sensor", "conversion")
 FROM = "recalibrated_from"
 """Key of `meta`: run_id of the run that a new one comes from."""
@@ -44,6 +47,10 @@ def linearly(channel: Channel, wanted: Linear) -> Channel:
     for name, value in numbers.items():
         if not math.isfinite(value) or (value == 0 and name != "offset"):
             raise UsageError(f"--{name.replace('_', '-')} {value}: give a finite number{'' if value else ', not 0'}")
+    if wanted.unit is not None:
+        fault = word_fault(wanted.unit) if wanted.unit else "'' is no unit: name it, or leave the option out"
+        if fault:
+            raise UsageError(f"--unit {fault}")
     if "sensitivity_v" in numbers and len(numbers) > 1:
         raise UsageError("--sensitivity-v stands for --scale and --offset: give it alone")
     if channel.conversion is not None:
@@ -82,7 +89,7 @@ def checked(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
     """
     by_name = {channel.name: channel for channel in channels}
     for channel in channels:
-        if not (channel.scale and math.isfinite(channel.scale) and math.isfinite(channel.offset)):
+        if not (channel.scale and math.isfinite(abs(channel.scale) * _MOST_CODE + abs(channel.offset))):
             why = f"code × {channel.scale} + {channel.offset} gives no values: give another sensitivity or scale"
             raise UsageError(f"channel {channel.name!r}: {why}")
         junction = None if channel.cold_junction is None else by_name.get(channel.cold_junction)
@@ -152,11 +159,11 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
             yield msgspec.structs.replace(record, run_id=new.run_id, record_index=index)
             end = max(end, record.sample_index + record.lost_samples)
         else:
-            block = _block(record, old, new, index)
+            block = _block(record, new, index)
             if told := signals.look(block, index):
                 yield from told
                 index += len(told)
-                block = _block(record, old, new, index)
+                block = _block(record, new, index)
             yield block
             end = record.end_sample_index
             length_ns = round(record.samples_per_channel * record.period_ns)
@@ -169,11 +176,11 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
     yield from signals.rest(index)
 
 
-def _block(block: DaqBlock, old: RunInfo, new: RunInfo, index: int) -> DaqBlock:
+def _block(block: DaqBlock, new: RunInfo, index: int) -> DaqBlock:
     codes = block.raw_codes
     assert codes is not None
     assert block.clock is not None
-    told = told_by_board(block.sensor_status, status_of_codes(codes, old.channels))
+    told = block.sensor_status if block.told_status is None else block.told_status
     return block_of_run(
         new,
         index=index,
@@ -184,6 +191,7 @@ def _block(block: DaqBlock, old: RunInfo, new: RunInfo, index: int) -> DaqBlock:
         read_started_at=block.read_started_at,
         read_finished_at=block.read_finished_at,
         sensor_status=merged(told, status_of_codes(codes, new.channels)),
+        told_status=block.told_status,
         error=block.error,
         anchor=block.anchor,
     )

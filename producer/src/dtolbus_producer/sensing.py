@@ -12,14 +12,3 @@ def merged(told: Mapping[str, Status], derived: Mapping[str, Status]) -> dict[st
     """Return the SensorStatus by channel: what the board told where that is not OK, else what the codes tell."""
     both = {name: np.where(told[name], told[name], derived[name]) for name in told if name in derived}
     return {**told, **derived, **both}
-
-
-def told_by_board(merged_before: Mapping[str, Status], derived_before: Mapping[str, Status]) -> dict[str, Status]:
-    """Return what of a block's status did not come from its codes: what differs from that."""
-    found = {}
-    for name, status in merged_before.items():
-        derived = derived_before.get(name)
-        rest = status if derived is None else np.where(status == derived, 0, status)
-        if derived is None or rest.any():
-            found[name] = rest
-    return found

@@ -19,21 +19,24 @@ def check_sink_options(key: str, kind: str, options: dict[str, Any]) -> None:
 
     Where the workers are not installed nothing can be told; starting them says so.
     """
-    commands = entry_points(group=_COMMANDS, name=kind)
-    if not options or not commands:
+    known = options_of_sink(kind) if options else {}
+    if not known:
         return
-    command = next(iter(commands)).load()
-    known = {
-        name: parameter
-        for parameter in command.params
-        if isinstance(parameter, click.Option) and parameter.name not in {*_ELSEWHERE, *_OF_UP}
-        for name in [parameter.opts[0].lstrip("-").replace("-", "_")]
-    }
     for name, value in options.items():
         asked = name.replace("-", "_")
         if asked not in known:
             raise WrongKeyError(f"{key}.{name}", _unknown(asked, list(known)))
-        _check_value(f"{key}.{name}", known[asked], click.Context(command), value)
+        _check_value(f"{key}.{name}", known[asked], click.Context(click.Command(kind)), value)
+
+
+def options_of_sink(kind: str) -> dict[str, click.Option]:
+    """Return what `[sink.options]` may hold for that kind, by name; nothing where the workers are not installed."""
+    return {
+        parameter.opts[0].lstrip("-").replace("-", "_"): parameter
+        for command in entry_points(group=_COMMANDS, name=kind)
+        for parameter in command.load().params
+        if isinstance(parameter, click.Option) and parameter.name not in {*_ELSEWHERE, *_OF_UP}
+    }
 
 
 def _unknown(asked: str, known: list[str]) -> str:

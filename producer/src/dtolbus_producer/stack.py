@@ -27,6 +27,7 @@ from dtolbus_producer.progress import Rates
 from dtolbus_producer.recovery import recover_device
 from dtolbus_producer.remarking import RemarksWatch
 from dtolbus_producer.shortfall import shortfalls
+from dtolbus_producer.silences import Silences
 from dtolbus_producer.stalls import LogTail, Stalls
 from dtolbus_producer.table import Display, View, make_display, say
 from dtolbus_producer.tasks import DeviceConfig
@@ -96,6 +97,9 @@ def _certified(config: Config, session: "Session", certificate: Certificate, par
         certificate.note("no run was recorded: nothing to compare")
         return 1
     code = certificate.verify(runs, list(parts.sinks), dsn)
+    for stream, told in session.watch.silent().items():
+        certificate.remark(f"but not everything was recorded: {stream}: {told}, to its end")
+        code = code or 1
     lacking = "; ".join(shortfalls(session.unfinished(config), session.watch.had()))
     if lacking and session.was_asked_to_stop:
         certificate.remark(f"stopped before its end: {lacking}")
@@ -121,6 +125,7 @@ class Session:
         self._pids: dict[str, int | None] = {}
         self._is_pids_problem_told = False
         self.watch = Watch(data, parts.sinks)
+        self._silences = Silences(self.watch.backwards)
         self._rates = Rates()
         self._remarks = RemarksWatch(data / "journal")
         self._ages_s = {sink.name: batch_age_s(sink) for sink in config.sinks}
@@ -236,7 +241,8 @@ class Session:
         if self._display is not None:
             seen = self.watch.snapshot(now)
             self._rates.add(seen)
-            for line in self._stalls.note(now, seen.sinks):
+            lines = [*self._stalls.note(now, seen.sinks), *self._silences.note(now, self.watch.new_runs())]
+            for line in lines:
                 say(line, err=True)
             restarts = {child.spec.name: child.restarts for child in self._parts.all()}
             since_s, remarks = now - self._acquiring_since, self._remarks.lines(self.watch.new_runs())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dtolbus_producer.conversions import check_conversion
 from dtolbus_producer.sinkplaces import check_name
 from dtolbus_producer.tasks import TaskConfig, WrongKeyError
+from dtolbus_producer.words import word_fault
 
 _CLOCKED_HZ, _POLLED_HZ = (1e-6, 1e9), (1e-6, 1e4)
 _SAMPLES, _DURATION_S = (1, 10**15), (1e-9, 1e10)
@@ -32,6 +33,7 @@ def check_names(what: str, names: Sequence[str]) -> None:
 def check_task(key: str, task: TaskConfig) -> None:
     """Raise WrongKeyError where no board could run the task; `key` is its path."""
     _check_unique(f"{key}.channels", (channel.name for channel in task.channel_configs))
+    _check_words(f"{key}.channels", task)
     _check_inputs(f"{key}.channels", task)
     for place, channel in enumerate(task.channel_configs):
         check_conversion(f"{key}.channels[{place}]", channel)
@@ -59,6 +61,15 @@ def check_task(key: str, task: TaskConfig) -> None:
         raise WrongKeyError(
             f"{key}.on_error", f"{task.on_error!r}: the task {task.name!r} is clocked, and is not polled: leave it out"
         )
+
+
+def _check_words(key: str, task: TaskConfig) -> None:
+    """Raise WrongKeyError where a channel's name, unit or sensor cannot be shown."""
+    for place, channel in enumerate(task.channel_configs):
+        for name in ("name", "unit", "sensor"):
+            fault = word_fault(getattr(channel, name) or "")
+            if fault:
+                raise WrongKeyError(f"{key}[{place}].{name}", fault)
 
 
 def _check_inputs(key: str, task: TaskConfig) -> None:

@@ -15,11 +15,14 @@ from dtolbus.errors import BoardError
 from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind
 from dtolbus.runblocks import block_of_run
 from dtolbus.runs import RunClock
-from dtolbus_producer.boards import BlockSource, Buffer, End, Fault, TaskPlan
-from dtolbus_producer.boards.delivered import checked
+from dtolbus_producer.arriving import pieces_of
+from dtolbus_producer.attending import Attendance
+from dtolbus_producer.boards import Buffer, End, Fault, TaskPlan
+from dtolbus_producer.boards.guarding import GuardedBlocks
 from dtolbus_producer.clockfit import ClockFit, Stamp
 from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.receiving import Reception
 from dtolbus_producer.resuming import Before
 from dtolbus_producer.runid import new_run_id
 from dtolbus_producer.sensing import merged
@@ -29,7 +32,6 @@ from dtolbus_producer.wallclock import WallClock
 
 log = logging.getLogger(__name__)
 
-_READ_TIMEOUT_S = 0.1
 _DRAIN_S = 10.0
 """How long a stopped board may go on giving what it had, s."""
 _CALLBACK_LATE_NS = 100_000_000
@@ -57,6 +59,8 @@ class RunRequest:
     """What becomes of a poll that fails."""
     before: Before | None = None
     """What it goes on from."""
+    attendance: Attendance
+    """Who looks after it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Outcome:
     reason: str = ""
 
 
-def run_blocks(source: BlockSource, request: RunRequest, halt: threading.Event) -> Outcome:
+def run_blocks(source: GuardedBlocks, request: RunRequest, halt: threading.Event) -> Outcome:
     """Run a clocked task until it is done, `halt` is set, or the board is lost. Raises what the journal raises."""
     before_ns = time.perf_counter_ns()
     try:
@@ -84,8 +88,10 @@ def run_blocks(source: BlockSource, request: RunRequest, halt: threading.Event) 
     try:
         outcome = run.follow(source, halt)
     finally:
-        source.stop()
-        run.intake.finish(end_of(outcome), run.clock())
+        try:
+            run.stop(source)
+        finally:
+            run.intake.finish(end_of(outcome), run.clock())
     return outcome
 
 
@@ -155,21 +161,23 @@ class _ClockedRun:
         self._next = 0
         self._stamp: Stamp | None = None
         self.intake = intake_of(self._info, self._offset_ns, plan, request)
+        self._reception = Reception(plan, bracket_ns, request.attendance.heard, self._tell)
+        request.attendance.began(self.intake, plan, lambda: self._next, self.clock)
 
-    def follow(self, source: BlockSource, halt: threading.Event) -> Outcome:
+    def follow(self, source: GuardedBlocks, halt: threading.Event) -> Outcome:
         """Read the source to its end; once `halt` is set stop it, and read what it had delivered."""
         asked = self._info.samples_asked
         stopped_ns: int | None = None
         while stopped_ns is None or time.perf_counter_ns() - stopped_ns < _DRAIN_S * 1e9:
             if halt.is_set() and stopped_ns is None:
-                source.stop()
+                self.stop(source)
                 stopped_ns = time.perf_counter_ns()
             step = self._wall.look()
             if step is not None:
                 self.intake.event("clock_step", step.message, self._next)
-            found = _read(source)
+            found = self._reception.read(source, self._next)
             if found is End.END:
-                return Outcome("done", self._next) if stopped_ns is None else self._halted()
+                return self._ended() if stopped_ns is None else self._halted()
             if isinstance(found, Fault):
                 self._take_fault(found)
                 if found.fatal:
@@ -181,6 +189,12 @@ class _ClockedRun:
         log.warning("board does not stop", extra={"run": self._info.run_id, "after_s": _DRAIN_S})
         return self._halted()
 
+    def stop(self, source: GuardedBlocks) -> None:
+        """Stop the source; what goes wrong there is an event, and costs nothing."""
+        problem = source.stop()
+        if problem is not None:
+            self._reception.tell_once("stop", problem)
+
     def clock(self) -> RunClock:
         """Return how the run's clock went, and log it."""
         moved_ns, rate = self._wall.moved_ns(), self._fit.mean_rate()
@@ -189,6 +203,10 @@ class _ClockedRun:
         found = RunClock(moved_ns, *rate, self._stamp.uncertainty_ns)
         log.info("clock", extra={"run": self._info.run_id, **msgspec.structs.asdict(found)})
         return found
+
+    def _tell(self, message: str) -> None:
+        log.warning("board odd", extra={"run": self._info.run_id, "cause": message})
+        self.intake.event("sdk_error", message, self._next)
 
     def _halted(self) -> Outcome:
         return halted(self.intake, self._next, self._request)
@@ -205,14 +223,29 @@ class _ClockedRun:
         self.intake.event(fault.kind, fault.message, self._next, lost)
         self._next += lost
 
+    def _ended(self) -> Outcome:
+        """Return the outcome of a run whose board has no more to give; what is no recording has more."""
+        asked = self._info.samples_asked
+        if asked is None or self._plan.can_wait:
+            return Outcome("done", self._next)
+        why = f"{self._plan.board}: the board ended by itself after {self._next} of {asked} samples"
+        self.intake.event("sdk_error", why, self._next)
+        return Outcome("lost", self._next, why)
+
     def _take(self, buffer: Buffer) -> None:
-        info, first = self._info, self._next
-        delivered = buffer.codes.shape[1]
-        count = self._within_asked(delivered)
-        if self._plan.is_triggered and first == 0:
-            trigger = _bracket_of_trigger(self._armed_ns, buffer.arrived_mono_ns, delivered, self._plan.rate_hz)
+        delivered, plan = buffer.codes.shape[1], self._plan
+        if plan.is_triggered and self._next == 0:
+            trigger = _bracket_of_trigger(self._armed_ns, buffer.arrived_mono_ns, delivered, plan.rate_hz)
             self._fit = self._fit_from(trigger)
-        self._fit.callback(first + delivered, buffer.arrived_mono_ns)
+        self._fit.callback(self._next + delivered, buffer.arrived_mono_ns)
+        pieces, at = pieces_of(self._within_asked(delivered), plan), 0
+        for count in pieces:
+            self._take_piece(buffer, at, count, can_wait=plan.can_wait or len(pieces) > 1)
+            at += count
+
+    def _take_piece(self, buffer: Buffer, at: int, count: int, *, can_wait: bool) -> None:
+        """Journal `count` samples of the buffer from `at` on."""
+        info, first = self._info, self._next
         stamp = self._stamp = self._fit.stamp(first, count)
         earliest, anchor = self._fit.take_earliest(), None
         if earliest is not None:
@@ -221,8 +254,8 @@ class _ClockedRun:
         self._next = first + count
 
         def make(index: int) -> Record:
-            codes = buffer.codes[:, :count]
-            told = {name: status[:count] for name, status in buffer.sensor_status.items()}
+            codes = buffer.codes[:, at : at + count]
+            told = {name: status[at : at + count] for name, status in buffer.sensor_status.items()}
             return block_of_run(
                 info,
                 index=index,
@@ -234,16 +267,10 @@ class _ClockedRun:
                 read_started_at=buffer.asked_mono_ns + self._offset_ns,
                 read_finished_at=buffer.arrived_mono_ns + self._offset_ns,
                 sensor_status=merged(told, status_of_codes(codes, info.channels)),
+                told_status=told,
             )
 
-        if self._plan.can_wait:
+        if can_wait:
             self.intake.put(make)
         else:
             self.intake.offer(make, first, count)
-
-
-def _read(source: BlockSource) -> Buffer | Fault | End | None:
-    try:
-        return checked(source.read(_READ_TIMEOUT_S), source.plan)
-    except BoardError as error:
-        return Fault("sdk_error", str(error), fatal=True)

@@ -1,16 +1,18 @@
 """What one `up` sees of its data folder: the runs of the journal, and how far its sinks are with them."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dtolbus.errors import RawFormatError
-from dtolbus.records import RunStatus
+from dtolbus.records import Gap, Record, RunStatus
 from dtolbus.registrations import Registration
 from dtolbus.runs import placed_run, run_path
+from dtolbus.topics import stream_name
 from dtolbus_producer.progress import JournalWatch, SinkProgress, SinkWatch, Snapshot, sink_progress, snapshot
 from dtolbus_producer.progress import what_is_behind as behind_with
 from dtolbus_producer.resuming import Before, before_of, newest_of
+from dtolbus_producer.silences import silence_in
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,29 @@ class Watch:
                 found[stream] = before_of(placed_run(run_path(self._path, info.device, info.task, info.run_id)))
             except (RawFormatError, OSError) as error:
                 log.warning("run cannot be read", extra={"run": info.run_id, "cause": str(error)})
+        return found
+
+    def backwards(self, status: RunStatus) -> Iterator[Record | Gap]:
+        """Yield a run's records from its head backwards; none where they cannot be read, which is logged."""
+        info = status.info
+        try:
+            with placed_run(run_path(self._path, info.device, info.task, info.run_id)) as folder:
+                for index in range(status.head - 1, status.first - 1, -1):
+                    yield from folder.records(index, index + 1)
+        except (RawFormatError, OSError) as error:
+            log.warning("run cannot be read", extra={"run": info.run_id, "cause": str(error)})
+
+    def silent(self) -> dict[str, str]:
+        """Return what the newest run of each stream says, by its name, where its board gave nothing to its end."""
+        found = {}
+        newest = newest_of(status.info for status in self.new_runs())
+        ids = {info.run_id for info in newest.values()}
+        for status in self.new_runs():
+            told = None
+            if status.info.run_id in ids:
+                told = silence_in(self.backwards(status))
+            if told is not None:
+                found[stream_name(status.info.device, status.info.task)] = told
         return found
 
     def was_heard(self, sink: str) -> bool:

@@ -71,6 +71,7 @@ def encode_block(block: DaqBlock, seq: int) -> Encoded:
         elapsed_s=block.elapsed_s,
         is_linearised=block.is_linearised,
         sensor_status=_runs_of(block.sensor_status) or None,
+        told_status=_runs_of(block.told_status) if block.sensor_status and block.told_status is not None else None,
         error=block.error,
         cjc=None if block.cjc_data is None else [_nullable(row) for row in block.cjc_data.tolist()],
         anchor=block.anchor,
@@ -163,7 +164,8 @@ def _decode_bus_block(run: RunInfo, header: ChunkHeader, index: int, clock: Cloc
         clock=clock,
         read_started_at=_instant(header.read_started_at),
         read_finished_at=_instant(header.read_finished_at),
-        sensor_status=_status_of(header, [channel.name for channel in run.channels]),
+        sensor_status=_status_of(header.sensor_status, header.valid_samples, run.channel_names),
+        told_status=_told_status(header, run.channel_names),
         error=header.error,
         anchor=header.anchor,
     )
@@ -205,7 +207,7 @@ def _decode_lone_block(file: FileHeader, header: ChunkHeader, codes: Any) -> Daq
         elapsed_s=header.elapsed_s or 0.0,
         units={channel["name"]: channel.get("unit") for channel in raw["channels"]},
         is_linearised=bool(header.is_linearised),
-        sensor_status=_status_of(header, file.channels),
+        sensor_status=_status_of(header.sensor_status, header.valid_samples, file.channels),
         error=error,
         run_id=raw.get("run_id"),
     )
@@ -230,14 +232,23 @@ def _instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _status_of(header: ChunkHeader, channels: Sequence[str]) -> dict[str, Any]:
-    if header.sensor_status is None:
+def _told_status(header: ChunkHeader, channels: Sequence[str]) -> dict[str, Any] | None:
+    """Return what the board told of the status; nothing where there is none, and None where the journal is too old."""
+    if header.told_status is None and header.sensor_status is not None:
+        return None
+    return _status_of(header.told_status, header.valid_samples, channels)
+
+
+def _status_of(
+    status: Mapping[str, list[tuple[int, int]]] | None, samples: int, channels: Sequence[str]
+) -> dict[str, Any]:
+    if status is None:
         return {}
-    for name, runs in header.sensor_status.items():
+    for name, runs in status.items():
         told = sum(count for _, count in runs)
-        if name not in channels or told != header.valid_samples:
-            raise ValueError(f"{told} statuses of the channel {name!r} for {header.valid_samples} samples")
+        if name not in channels or told != samples:
+            raise ValueError(f"{told} statuses of the channel {name!r} for {samples} samples")
     return {
-        name: np.repeat([status for status, _ in runs], [count for _, count in runs]).astype(np.int64)
-        for name, runs in header.sensor_status.items()
+        name: np.repeat([one for one, _ in runs], [count for _, count in runs]).astype(np.int64)
+        for name, runs in status.items()
     }

@@ -25,6 +25,7 @@ import click
 
 from dtolbus import topics as naming
 from dtolbus.errors import DtolbusError, UsageError
+from dtolbus.seconds import Seconds
 from dtolbus_start import loaded
 
 P = ParamSpec("P")
@@ -265,15 +266,23 @@ def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
 
 
 @command("listen")
-@click.argument("url")
+@click.argument("url", required=False)
+@option("--config", type=click.Path(path_type=Path), help="dtolbus.toml: its gateway, in the place of URL.")
 @option("--catchup", help="The gateway's catch-up socket: also get what the journal already holds.")
 @topic_option()
-@option("--duration", type=click.FloatRange(min=0, min_open=True), help="Seconds after which to end.")
-def listen(url: str, catchup: str | None, topics: tuple[str, ...], duration: float | None) -> None:
+@option("--duration", type=Seconds(), help="Seconds after which to end, or a time like 5min, 2h.")
+def listen(
+    url: str | None, config: Path | None, catchup: str | None, topics: tuple[str, ...], duration: float | None
+) -> None:
     """Show what arrives from a gateway: rate, lag, gaps. URL is like tcp://daq-pc:5601."""
     from dtolbus import listen as listening  # noqa: PLC0415  # numpy is heavy, and not every command needs it
+    from dtolbus.configfile import gateway_urls  # noqa: PLC0415  # it uses this module
     from dtolbus.subscriber import Subscriber  # noqa: PLC0415
 
+    if url is None:
+        if config is None:
+            raise UsageError("say where the gateway is: tcp://127.0.0.1:5601, or --config dtolbus.toml")
+        url = gateway_urls(config)[0]
     stop = stop_event()
     end = time.monotonic() + duration if duration else math.inf
     with Subscriber(url, topics=topics, catchup=catchup, events=True) as subscriber:

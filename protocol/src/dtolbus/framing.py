@@ -63,6 +63,8 @@ class ChunkHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     is_linearised: bool | None = None
     sensor_status: dict[str, list[tuple[int, int]]] | None = None
     """By channel: runs of (status, samples)."""
+    told_status: dict[str, list[tuple[int, int]]] | None = None
+    """What of it the board told, in the same form; absent beside `sensor_status`: not known."""
     error: ErrorInfo | None = None
     cjc: list[list[float | None]] | None = None
     anchor: Anchor | None = None

@@ -208,6 +208,8 @@ class DaqBlock:
     """Whether the sensors' curve is already applied, so that `unit` is the measured quantity's."""
     sensor_status: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """For each channel that has any: a SensorStatus for each sample; shape (samples,)."""
+    told_status: Mapping[str, NDArray[np.int64]] | None = None
+    """What of it the board told, rather than the codes, in the journal; None: not known."""
     error: ErrorInfo | None = None
     """Why this block holds no valid samples; an exception given here is kept as its name and message."""
     run_id: str | None = None

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dtolbus.records import Anchor, Clock, Codes, DaqBlock, ErrorInfo, RunInfo, ns_from_utc, utc_from_ns
 
@@ -25,6 +26,7 @@ def block_of_run(
     read_started_at: datetime | int | None = None,
     read_finished_at: datetime | int | None = None,
     sensor_status: Mapping[str, Iterable[int]] | None = None,
+    told_status: Mapping[str, NDArray[np.int64]] | None = None,
     error: ErrorInfo | None = None,
     anchor: Anchor | None = None,
 ) -> DaqBlock:

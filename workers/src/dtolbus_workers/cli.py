@@ -13,6 +13,7 @@ import click
 
 from dtolbus.cli import Command, command, option, stop_event, topic_option
 from dtolbus.client import Endpoints
+from dtolbus.configfile import data_options
 from dtolbus.errors import UsageError
 from dtolbus.identity import Identity
 from dtolbus.records import ns_from_utc
@@ -215,7 +216,7 @@ jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each ru
 
 
 @command("verify")
-@option("--data", type=click.Path(path_type=Path), default=Path("data"), help="Data folder.")
+@data_options
 @option(
     "--run",
     "run_ids",

@@ -180,15 +180,28 @@ def board_class(kind: str) -> type[Board]:
     try:
         module, _, name = place.partition(":")
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # another package's code: whatever it raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # another package's code: whatever it raises, SystemExit too
         raise CannotStartError(f"the board {kind!r} of {origin} ({place}) cannot be loaded: {error!r}") from error
     lacking = [
         part for part in ("options_type", "check", "open", "close", "blocks", "readings") if not hasattr(found, part)
     ]
     if lacking:
         raise CannotStartError(f"the board {kind!r} of {origin} ({place}) is none: it lacks {', '.join(lacking)}")
+    if not (isinstance(found.options_type, type) and issubclass(found.options_type, msgspec.Struct)):
+        what = f"its options_type is {found.options_type!r}, and is to be a msgspec.Struct"
+        raise CannotStartError(f"the board {kind!r} of {origin} ({place}) is none: {what}")
     board: type[Board] = found
     return board
+
+
+def origin_of(kind: str) -> str:
+    """Return the name of the distribution that a board kind is of."""
+    if kind in BOARDS:
+        return "dtolbus-producer"
+    others = entry_points(group=ENTRY_POINTS)
+    return _distribution(others[kind]) if kind in others.names else "an unknown package"
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -1,16 +1,21 @@
 """Which kinds of boards there are, whether each can be used here, and what is connected."""
 
 import inspect
+import queue
+import threading
 from importlib.metadata import entry_points
 from typing import Any
 
 import msgspec
 
 from dtolbus.errors import DtolbusError
-from dtolbus_producer.boards import BOARDS, board_class
+from dtolbus_producer.boards import BOARDS, board_class, origin_of
+from dtolbus_producer.boards.guarding import Foreign, words_of
 from dtolbus_producer.tasks import WrongKeyError
 
 _ENTRY_POINTS = "dtolbus.boards"
+_PATIENCE_S = 10.0
+"""How long a package may take to tell what is connected."""
 
 
 class BoardFound(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,17 +59,42 @@ def find_kind(kind: str) -> KindFound:
     """Return a kind of board with what is connected.
 
     A board's class may have a static method `find() -> list[BoardFound]`; it raises BoardError or CannotStartError
-    where a package or a driver is missing.
+    where a package or a driver is missing. Whatever else its package does costs the others nothing.
     """
+    answers: queue.SimpleQueue[KindFound] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answers.put(_found(kind)), name=f"find {kind}", daemon=True).start()
+    try:
+        return answers.get(timeout=_PATIENCE_S)
+    except queue.Empty:
+        why = f"the board {kind!r} of {origin_of(kind)} does not say within {_PATIENCE_S:g} s what is connected"
+        return KindFound(kind=kind, is_usable=False, about=why)
+
+
+def _found(kind: str) -> KindFound:
+    foreign = Foreign(kind, origin_of(kind))
     try:
         board: Any = board_class(kind)
         about = (inspect.getdoc(board) or "").partition("\n")[0]
         if not hasattr(board, "find"):
             return KindFound(kind=kind, is_usable=True, about=about)
-        found = tuple(board.find())
+        found = foreign.call("find", (DtolbusError, WrongKeyError), board.find)
+        boards = foreign.call("what find gave", (), _boards_in, found)
     except (DtolbusError, WrongKeyError) as error:
-        return KindFound(kind=kind, is_usable=False, about=str(error))
-    return KindFound(kind=kind, is_usable=True, about=about, lists_boards=True, boards=found)
+        return KindFound(kind=kind, is_usable=False, about=" ".join(str(error).split()))
+    if boards is None:
+        why = foreign.said(f"find gave {words_of(found)}, which is no list of BoardFound")
+        return KindFound(kind=kind, is_usable=False, about=why)
+    return KindFound(kind=kind, is_usable=True, about=about, lists_boards=True, boards=boards)
+
+
+def _boards_in(found: object) -> tuple[BoardFound, ...] | None:
+    """Return what was found; None where it is something else."""
+    if not isinstance(found, list | tuple) or not all(isinstance(one, BoardFound) for one in found):
+        return None
+    try:
+        return msgspec.convert(msgspec.to_builtins(found), tuple[BoardFound, ...])
+    except (msgspec.MsgspecError, TypeError):
+        return None
 
 
 def boards_text(kinds: list[KindFound]) -> list[str]:

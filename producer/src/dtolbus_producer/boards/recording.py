@@ -1,6 +1,5 @@
 """Recordings that can be played, `.npz` and `.dt-raw`: what they hold, checked before anything starts."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,9 @@ from dtolbus.framing import ChunkHeader
 from dtolbus.records import Channel, DaqBlock, DaqEvent, DaqReading, Record
 from dtolbus.remarks import is_remark
 from dtolbus_producer.boards import Fault
+from dtolbus_producer.boards.delivered import RATES_HZ, calibration_problem
 from dtolbus_producer.tasks import WrongKeyError
+from dtolbus_producer.words import word_fault
 
 Piece = NDArray[Any] | Fault
 """Some samples, shape (channels, samples), or what happened between them."""
@@ -25,6 +26,8 @@ _NPZ_KEYS = ("channels", "codes", "full_scale", "rate_hz", "unit")
 _OF_ITS_RUN = ("recalibrated_from", "original_run", "recalibrated")
 """What a correction says of its run; what is played is a run of its own."""
 _CODES = ("int16", "uint16", "int32")
+_FULL_SCALES = (1e-100, 1e100)
+"""Beyond them codes would have no values."""
 
 
 class _WrongValueError(Exception):
@@ -101,6 +104,9 @@ def _open_npz(path: Path) -> Recording:
     unit = arrays["unit"].tolist()
     if not isinstance(unit, str):
         raise _WrongValueError(f"unit = {unit!r}: give one text")
+    for key, word in (("unit", unit), *(("channels", name) for name in names)):
+        if fault := word_fault(word):
+            raise _WrongValueError(f"{key}: {fault}")
     half = float(2 ** (8 * codes.dtype.itemsize - 1))
     is_offset = codes.dtype.kind == "u"
     channels = tuple(
@@ -127,6 +133,10 @@ def _open_raw(path: Path) -> Recording:
     plain = tuple(Channel(name, unit=units[name], physical=place) for place, name in enumerate(header.channels))
     channels = header.calibration or plain
     _checked_names([channel.name for channel in channels], max(1, len(header.channels)))
+    for place, channel in enumerate(channels):
+        problem = calibration_problem(channel)
+        if problem is not None:
+            raise _WrongValueError(f"calibration[{place}].{problem}")
     meta = {key: value for key, value in (header.raw.get("meta") or {}).items() if key not in _OF_ITS_RUN}
     if header.run is not None:
         meta["recorded_run"] = header.run.run_id
@@ -134,8 +144,9 @@ def _open_raw(path: Path) -> Recording:
 
 
 def _checked_rate(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise _WrongValueError(f"{key} = {value!r}: give one number above 0")
+    lowest, highest = RATES_HZ
+    if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+        raise _WrongValueError(f"{key} = {value!r}: give one number above 0, {lowest:g} to {highest:g}")
     return float(value)
 
 
@@ -148,8 +159,9 @@ def _checked_names(names: object, rows: int) -> Sequence[str]:
 
 def _checked_full_scale(value: NDArray[Any], count: int) -> list[float]:
     is_real = value.dtype.kind in "iuf" and value.shape in ((), (count,))
-    if not is_real or not np.all(np.isfinite(value) & (value > 0)):
-        allowed = f"give a number above 0 for all channels, or one for each of the {count}"
+    lowest, highest = _FULL_SCALES
+    if not is_real or not np.all((value >= lowest) & (value <= highest)):
+        allowed = f"give a number from {lowest:g} to {highest:g} for all channels, or one for each of the {count}"
         raise _WrongValueError(f"full_scale = {value.tolist()!r}: {allowed}")
     return [float(scale) for scale in np.broadcast_to(value, count)]
 

@@ -3,18 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from dtolbus.errors import BoardError, CannotStartError
-from dtolbus_producer.boards import Board, board_class
-from dtolbus_producer.tasks import DeviceConfig
+from dtolbus.errors import BoardError, CannotStartError, UsageError
+from dtolbus_producer.boards import board_class
+from dtolbus_producer.boards.guarding import GuardedBoard
+from dtolbus_producer.tasks import DeviceConfig, WrongKeyError
 
 
-def take(board: Board, device: DeviceConfig, taken: dict[str, str]) -> None:
+def take(board: GuardedBoard, device: DeviceConfig, taken: dict[str, str]) -> None:
     """Note in `taken` (by hardware: the device's name) what the device's open board takes.
 
     A board that is one device's alone has, while it is open, a property `takes`: what it is, as people know it.
     Raises CannotStartError where another device does.
     """
-    takes: str | None = getattr(board, "takes", None)
+    takes = board.takes
     if takes is None:
         return
     other = taken.setdefault(takes, device.name)
@@ -36,10 +37,10 @@ def refuse_shared(devices: Iterable[DeviceConfig]) -> None:
         kind = board_class(device.board_kind)
         if counts[device.board_kind] < 2 or not hasattr(kind, "takes"):
             continue
-        board = kind(device)
         try:
+            board = GuardedBoard(device)
             board.open()
-        except (BoardError, CannotStartError):
+        except (BoardError, CannotStartError, UsageError, WrongKeyError):
             continue
         try:
             take(board, device, taken)

@@ -10,6 +10,7 @@ GAINS = (1.0, 10.0, 100.0, 500.0)
 """Thermocouples get 100 by themselves: ±0.1 V."""
 SCALING = Scaling(-FULL_SCALE_V, FULL_SCALE_V, 16, "offset_binary")
 
+DEFAULT_RATE_HZ = 1000.0
 _CLOCK_HZ = 24_000_000
 
 
@@ -19,7 +20,7 @@ def read_back_rate_hz(task: TaskConfig) -> float:
     The simulation's clock is as fast as it must be for a divider of at least 100.
     """
     channels = len(task.channels)
-    asked_hz = (task.rate_hz or 1000.0) * channels
+    asked_hz = (task.rate_hz or DEFAULT_RATE_HZ) * channels
     clock_hz = _CLOCK_HZ
     while clock_hz < 100 * asked_hz:
         clock_hz *= 10
@@ -62,8 +63,8 @@ def check_channel(key: str, channel: ChannelConfig, task: TaskConfig) -> None:
     if is_linearised(channel) and task.kind == "blocks":
         raise WrongKeyError(
             f"{key}.thermocouple",
-            f"{channel.thermocouple!r}: without cold_junction the simulated board reads them in polled tasks only "
-            f"(kind = 'readings')",
+            f"{channel.thermocouple!r}: without cold_junction the simulated board reads them in polled tasks only: "
+            f"give the task kind = 'readings' (left out it is 'blocks'), or the channel a cold_junction",
         )
 
 

@@ -5,12 +5,13 @@ from typing import Literal
 
 import msgspec
 
-from dtolbus_producer.boards.simchannels import check_channel, read_back_rate_hz
+from dtolbus_producer.boards.simchannels import DEFAULT_RATE_HZ, check_channel
 from dtolbus_producer.boards.simsensors import IsOpen
 from dtolbus_producer.conversions import check_cold_junctions
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError, check_between, check_rate, check_speed
 
 _LONGEST_S = 1e10
+_ROUNDING = 1e-9
 _BOUNDS = {
     "seed": (0, 2**63 - 1),
     "throughput_hz": (1e-6, 1e12),
@@ -39,17 +40,17 @@ class SimOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     speed: float | Literal["max"] = 1.0
     """How fast a clocked task runs: 1 = its rate, N = N times as fast, `max` = as fast as the journal takes it."""
     throughput_hz: float = 50_000.0
-    """Highest sum of the channels' rates."""
+    """Highest sum of the channels' rates that it takes, samples a second; any number that the machine can do."""
     drift_ppm: float = 50.0
-    """How far the board's clock is off its nominal rate."""
+    """How far the board's clock is off its nominal rate, parts in a million."""
     lateness_ms: float = 60.0
-    """Callbacks are up to so much late."""
+    """Callbacks are up to so much late, ms."""
     overrun_at_s: float | None = None
-    """Lose one block after so much time."""
+    """Lose one block after so much time, s."""
     lose_device_at_s: float | None = None
-    """Go away after so much time, once."""
+    """Go away after so much time, once, s."""
     lost_for_s: float = 2.0
-    """How long the board stays away."""
+    """How long the board stays away, s."""
     open_thermocouple: OpenThermocouple | None = None
 
     def open_at(self, rate_hz: float) -> dict[str, IsOpen]:
@@ -86,13 +87,14 @@ def check_task(key: str, task: TaskConfig, options: SimOptions) -> None:
     for place, channel in enumerate(task.channel_configs):
         check_channel(f"{key}.channels[{place}]", channel, task)
     check_cold_junctions(key, task.channel_configs)
-    total_hz = read_back_rate_hz(task) * len(task.channels)
-    if task.kind == "blocks" and total_hz > options.throughput_hz * 1.001:
+    rate_hz = task.rate_hz or DEFAULT_RATE_HZ
+    total_hz = rate_hz * len(task.channels)
+    if task.kind == "blocks" and total_hz > options.throughput_hz * (1 + _ROUNDING):
         raise WrongKeyError(
             f"{key}.rate_hz",
-            f"{task.rate_hz:g} Hz on {len(task.channels)} channels are {total_hz:g} samples/s; the board does "
-            f"{options.throughput_hz:g}: at most {options.throughput_hz / len(task.channels):g} Hz (the simulated "
-            f"board does more with options.throughput_hz)",
+            f"{rate_hz:.10g} Hz on {len(task.channels)} channels are {total_hz:.10g} samples/s; the board does "
+            f"{options.throughput_hz:.10g}: at most {options.throughput_hz / len(task.channels):.10g} Hz, or let the "
+            f"simulated board do more: [device.options] throughput_hz = {math.ceil(total_hz)}",
         )
     broken = options.open_thermocouple
     names = [channel.name for channel in task.channel_configs if channel.thermocouple]

@@ -166,7 +166,11 @@ def _check_channel(key: str, channel: ChannelConfig, taken: set[int | None]) -> 
     if channel.gain is not None:
         raise WrongKeyError(f"{key}.gain", f"{channel.gain:g}: the boards of libuldaq have ranges: give range")
     if channel.thermocouple is not None:
-        raise WrongKeyError(f"{key}.thermocouple", f"{channel.thermocouple!r}: only voltages are taken from this board")
+        raise WrongKeyError(
+            f"{key}.thermocouple",
+            f"{channel.thermocouple!r}: only voltages are taken from this board; take a transmitter with a voltage "
+            f"output (unit = '°C', sensitivity_v), or a board with thermocouple inputs: docs/boards.md",
+        )
     check_unit(key, channel)
     if (channel.physical or 0) < 0:
         raise WrongKeyError(f"{key}.physical", f"{channel.physical}: inputs are numbered from 0")

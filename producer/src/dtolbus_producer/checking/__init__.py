@@ -2,7 +2,7 @@
 
 import msgspec
 
-from dtolbus.errors import CannotStartError
+from dtolbus.errors import CannotStartError, UsageError
 from dtolbus_producer.checking.looking import look
 from dtolbus_producer.checking.report import Report
 from dtolbus_producer.checking.text import as_text
@@ -16,6 +16,8 @@ def as_json(report: Report) -> str:
 
 
 def refuse(report: Report) -> None:
-    """Raise CannotStartError where something keeps it from starting."""
+    """Raise CannotStartError where something keeps it from starting; UsageError where it is the configuration."""
+    if report.is_wrong:
+        raise UsageError("; ".join(report.problems))
     if report.problems:
         raise CannotStartError("; ".join(report.problems))

@@ -8,7 +8,8 @@ from dtolbus.bounds import check_run
 from dtolbus.cli import topic_prefix
 from dtolbus.errors import BoardError, CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
-from dtolbus_producer.boards import Board, TaskPlan, board_class
+from dtolbus_producer.boards import TaskPlan
+from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.boards.sharing import take
 from dtolbus_producer.checking.forecast import Flow, hours_left
 from dtolbus_producer.checking.junctions import junction_warnings
@@ -20,9 +21,10 @@ from dtolbus_producer.checking.report import (
     Report,
     TaskReport,
 )
-from dtolbus_producer.checking.spans import measured_span
+from dtolbus_producer.checking.spans import measured_span, resolution
 from dtolbus_producer.checking.warnings import warnings_of
 from dtolbus_producer.config import Config
+from dtolbus_producer.conversions import conversion_key
 from dtolbus_producer.disks import disk_number, existing, folder_problem, room
 from dtolbus_producer.locking import is_locked
 from dtolbus_producer.outside import registered_outside
@@ -50,6 +52,7 @@ def look(config: Config) -> Report:
     devices = tuple(_device(config, device, runs, problems, taken) for device in config.devices)
     for flow in runs:
         check_run(flow.run)
+    wrong = [line for flow in runs for line in _without_values(config, flow.run)]
     problems += _folder_problems(data)
     for sink in config.sinks:
         missing = missing_package(sink.kind)
@@ -66,9 +69,10 @@ def look(config: Config) -> Report:
         host=config.gateway.host,
         ports=_ports(config, problems),
         run=config.run,
-        problems=tuple(problems),
+        problems=(*wrong, *problems),
+        is_wrong=bool(wrong),
         warnings=(
-            *warnings_of(devices),
+            *warnings_of(config, devices, places, disks),
             *junction_warnings(devices),
             *(f"the sink {name!r} is {what}" for name, what in registered_outside(config, data)),
         ),
@@ -81,7 +85,7 @@ def _device(
     """Open the device's board for a moment and read its tasks back; `taken` has who takes which hardware."""
     tasks: list[TaskReport] = []
     try:
-        board = board_class(device.board_kind)(device)
+        board = GuardedBoard(device)
         board.open()
         try:
             take(board, device, taken)
@@ -90,7 +94,6 @@ def _device(
                 run = _run(config, device, task, plan)
                 flow = Flow(run, plan.speed if math.isfinite(plan.speed) else 1.0)
                 runs.append(flow)
-                problems += _without_values(device, plan)
                 tasks.append(_task(task, plan, flow))
         finally:
             board.close()
@@ -101,16 +104,19 @@ def _device(
     return DeviceReport(name=device.name, board=device.board, tasks=tuple(tasks))
 
 
-def _without_values(device: DeviceConfig, plan: TaskPlan) -> Iterator[str]:
+def _without_values(config: Config, run: RunInfo) -> Iterator[str]:
     """Yield the channels whose conversion gives no value at any voltage of their range."""
-    for channel in plan.channels:
+    (task,) = (task for task in config.device(run.device).tasks if task.name == run.task)
+    keys = {channel.name: conversion_key(channel) for channel in task.channel_configs}
+    for channel in run.channels:
         span = measured_span(channel)
         if span is not None and math.isnan(span[0]):
-            what = f"device {device.name!r}, channel {channel.name!r}: no voltage of its range"
-            yield f"{what} gives a value: look at its range or gain, and at the volts of its conversion"
+            limits = "" if channel.range is None else f" ({channel.range[0]:g} to {channel.range[1]:g} V)"
+            what = f"device {run.device!r}, channel {channel.name!r}: no voltage of its range gives a value"
+            yield f"{what}: look at its range{limits} or gain, and at its {keys.get(channel.name) or 'conversion'}"
 
 
-def _plan(board: Board, task: TaskConfig) -> TaskPlan:
+def _plan(board: GuardedBoard, task: TaskConfig) -> TaskPlan:
     if task.kind == "readings":
         return board.readings(task).plan
     source = board.blocks(task)
@@ -147,6 +153,7 @@ def _task(task: TaskConfig, plan: TaskPlan, flow: Flow) -> TaskReport:
         samples=task.samples_asked(plan.rate_hz),
         journal_bytes_s=flow.journal_bytes_s,
         channels=plan.channels,
+        resolutions=tuple(map(resolution, plan.channels)),
     )
 
 
@@ -197,10 +204,17 @@ def _disks(config: Config, places: list[PlaceReport], problems: list[str]) -> tu
         there = room(Path(disk))
         is_journal = disk == places[0].disk
         kept = free_bytes_asked(config.journal.min_free_bytes, there.total) if is_journal else 0
-        bytes_s = sum(place.bytes_s for place in places if place.disk == disk)
-        left = hours_left(there.free - kept, bytes_s)
+        there_go = [place for place in places if place.disk == disk]
+        bytes_s = sum(place.bytes_s for place in there_go)
         found.append(
-            DiskReport(disk=disk, free_bytes=there.free, kept_free_bytes=kept, bytes_s=bytes_s, hours_left=left)
+            DiskReport(
+                disk=disk,
+                free_bytes=there.free,
+                kept_free_bytes=kept,
+                bytes_s=bytes_s,
+                hours_left=hours_left(there.free - kept, bytes_s),
+                most_by=max(there_go, key=lambda place: place.bytes_s).what if bytes_s else None,
+            )
         )
         if there.free <= kept:
             problems.append(f"the disk {disk} is full: make room, or choose another folder with --data")

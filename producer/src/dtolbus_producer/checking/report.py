@@ -24,6 +24,8 @@ class TaskReport(msgspec.Struct, frozen=True, kw_only=True):
     journal_bytes_s: float
     """At that speed; where that is not known, at the rate: the least."""
     channels: tuple[Channel, ...]
+    resolutions: tuple[float | None, ...]
+    """Of each channel: by how much its value changes from one code to the next, in its unit; None: not known."""
 
 
 class DeviceReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +62,8 @@ class DiskReport(msgspec.Struct, frozen=True, kw_only=True):
     """`[journal] min_free`: what is to stay free."""
     bytes_s: float
     hours_left: float | None
+    most_by: str | None = None
+    """Who of those that write there writes most: `journal`, or a sink's name."""
 
 
 class PortReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,5 +87,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     run: dict[str, Any]
     problems: tuple[str, ...]
     """What keeps it from starting."""
+    is_wrong: bool = False
+    """Whether the configuration is what keeps it, of whatever else does."""
     warnings: tuple[str, ...] = ()
     """What keeps it from nothing, and may not be meant."""

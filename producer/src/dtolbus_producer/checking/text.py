@@ -7,6 +7,7 @@ from dtolbus.units.conversion import Bridge, Conversion, Lookup, Polynomial, Rtd
 from dtolbus_producer.checking.report import DeviceReport, DiskReport, PlaceReport, Report, TaskReport
 from dtolbus_producer.checking.spans import measured_span
 from dtolbus_producer.columns import columns
+from dtolbus_producer.configkeys import shown
 from dtolbus_producer.quantities import show_age, show_size
 
 _HOUR_S = 3600
@@ -22,15 +23,14 @@ def as_text(report: Report) -> list[str]:
     lines += [f"  {_disk(disk)}" for disk in report.disks]
     lines += _limit(report)
     lines += ["bus", *(f"  {line}" for line in _bus(report))]
-    lines += [f"warning: {warning}" for warning in report.warnings]
-    run = ", ".join(f"{key} = {value!r}" for key, value in report.run.items())
-    lines += [f"note: {warning}" for warning in report.warnings]
+    run = ", ".join(f"{key} = {shown(value)}" for key, value in report.run.items())
     lines.append(f"run metadata: {run or 'none ([run] in the config, or --meta key=value)'}")
+    lines += ["look at these", *(f"  {warning}" for warning in report.warnings)] if report.warnings else []
     return lines
 
 
 _PLACE_HEAD = ("", "a second", "a day", "disk full after", "place")
-_CHANNEL_HEAD = ("channel", "input", "range", "gain", "measures", "sensor", "conversion")
+_CHANNEL_HEAD = ("channel", "input", "range", "gain", "measures", "one code", "sensor", "conversion")
 
 
 def _device(device: DeviceReport) -> Iterator[str]:
@@ -40,25 +40,29 @@ def _device(device: DeviceReport) -> Iterator[str]:
     for task in device.tasks:
         yield f"  task {task.name} ({task.kind}) on {task.board}"
         yield f"    {_rate(task)}"
-        for line in columns([_CHANNEL_HEAD, *map(_channel, task.channels)]):
+        for line in columns([_CHANNEL_HEAD, *map(_channel, task.channels, task.resolutions)]):
             yield f"    {line}"
 
 
 def _rate(task: TaskReport) -> str:
     is_other = task.rate_asked_hz is not None and task.rate_asked_hz != task.rate_hz
     asked = f" (asked: {task.rate_asked_hz:.10g} Hz)" if is_other else ""
-    what = "polls" if task.kind == "readings" else "samples"
+    what = "poll" if task.kind == "readings" else "sample"
     parts = [f"{task.rate_hz:.10g} Hz a channel{asked}"]
     if task.speed != 1:
         parts.append("as fast as the journal takes it" if task.speed is None else f"{task.speed:g} times as fast")
     if task.kind == "blocks":
-        parts.append(f"blocks of {task.block_samples} samples ({task.block_samples / task.rate_hz:.4g} s)")
+        parts.append(f"blocks of {_counted(task.block_samples, 'sample')} ({task.block_samples / task.rate_hz:.4g} s)")
     parts.append(f"{show_size(round(task.journal_bytes_s))} a second into the journal")
-    parts.append("until it is stopped" if task.samples is None else f"ends after {task.samples} {what}")
+    parts.append("until it is stopped" if task.samples is None else f"ends after {_counted(task.samples, what)}")
     return "; ".join(parts)
 
 
-def _channel(channel: Channel) -> tuple[str, ...]:
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _channel(channel: Channel, step: float | None) -> tuple[str, ...]:
     limits = measured_span(channel)
     unit = channel.unit or ""
     is_of_board = channel.range is not None and (unit == "V" or channel.range != limits)
@@ -68,6 +72,7 @@ def _channel(channel: Channel) -> tuple[str, ...]:
         f"{channel.range[0]:g} to {channel.range[1]:g} V" if is_of_board and channel.range else "",
         "" if channel.range is None else f"{channel.gain:g}",
         unit if limits is None else f"{limits[0]:.6g} to {limits[1]:.6g} {unit}".rstrip(),
+        "" if step is None else f"{step:.2g} {unit}".rstrip(),
         channel.sensor or "",
         show_conversion(channel.conversion),
     )
@@ -108,6 +113,7 @@ def _place(place: PlaceReport) -> tuple[str, ...]:
 def _disk(disk: DiskReport) -> str:
     kept = f", {show_size(disk.kept_free_bytes)} of it stay so (min_free)" if disk.kept_free_bytes else ""
     left = "" if disk.hours_left is None else f": enough for {show_hours(disk.hours_left)} of all that goes there"
+    left += f", most of it by {disk.most_by}" if disk.most_by and disk.hours_left is not None else ""
     return f"disk {disk.disk}: {show_size(disk.free_bytes)} free{kept}{left}"
 
 

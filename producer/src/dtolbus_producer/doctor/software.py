@@ -59,8 +59,11 @@ def boards(kinds: Iterable[KindFound], configured: set[str]) -> list[Finding]:
     for kind in kinds:
         name = f"board {kind.kind}"
         if not kind.is_usable:
-            state = "problem" if kind.kind in configured else "ok"
-            found.append(Finding(name, state, f"cannot be used here: {kind.about}"))  # type: ignore[arg-type]  # a literal
+            is_asked = kind.kind in configured
+            what = (
+                f"cannot be used here: {kind.about}" if is_asked else f"not configured, nor usable here: {kind.about}"
+            )
+            found.append(Finding(name, "problem" if is_asked else "ok", what))
             continue
         models = ", ".join(board.model for board in kind.boards)
         what = f"connected: {models}" if models else "nothing is connected" if kind.lists_boards else "can be used"
