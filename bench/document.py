@@ -65,7 +65,9 @@ def _results(report: Report) -> Iterator[str]:
     yield ""
     yield _measured(report.machine, report.commit, report.when)
     yield ""
-    yield f"{met} of {len(report.results)} goals were met{' (--quick)' if report.quick else ''}."
+    yield f"{met} of {len(report.results)} goals were met."
+    if report.quick:
+        yield "**A run with `--quick`**: few and short trials, which tell whether it runs rather than how fast."
     if report.left_out:
         yield f"Left out: {', '.join(report.left_out)}."
     yield ""
@@ -94,6 +96,9 @@ def _growth(growth: Growth) -> Iterator[str]:
     yield "## How cost grows"
     yield ""
     yield _measured(growth.machine, growth.commit, growth.when)
+    yield ""
+    worse = [series.name for series in growth.series if not series.is_met]
+    yield f"Worse than linear: {', '.join(worse) or 'nothing'}."
     yield ""
     yield f"![Rate against block size, channels and subscribers]({CHART})"
     for series in growth.series:

@@ -28,7 +28,7 @@ from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.text_destination import CsvDestination
 
 HOURS = (1, 24, 168, 720)
-QUICK = (1, 24, 168)
+QUICK = (1, 168)
 BLOCKS_AN_HOUR = 3600
 KEPT = 4
 """Of an hour's blocks, so many lie in its segment."""

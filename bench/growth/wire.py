@@ -29,6 +29,8 @@ _TRIAL_BYTES, _TRIAL_BLOCKS = 32e6, 3200
 _LEAST_TRIALS, _BUDGET_S = 3, 0.8
 _QUICK = 8
 """A trial of `--quick` sends so many times less."""
+_QUICK_SIZES = slice(None, 5, 2)
+"""Which sizes it tries."""
 
 
 class _Point(NamedTuple):
@@ -44,31 +46,39 @@ class _Point(NamedTuple):
 
 def channels_of_fixed_blocks(setting: Setting) -> Iterator[Series]:
     """Yield how cost grows with the channels of blocks that stay equally large."""
-    found = [_point(setting, count, BLOCK_BYTES // 2 // count) for count in COUNTS]
-    yield _series("channels, blocks of 16 KiB", "more channels, fewer samples of each", "channels", COUNTS, found)
+    counts = _sizes(setting, COUNTS)
+    found = [_point(setting, count, BLOCK_BYTES // 2 // count) for count in counts]
+    yield _series("channels, blocks of 16 KiB", "more channels, fewer samples of each", "channels", counts, found)
 
 
 def channels_of_fixed_samples(setting: Setting) -> Iterator[Series]:
     """Yield how cost grows with the channels, each with as many samples."""
-    found = [_point(setting, count, CHANNEL_SAMPLES) for count in COUNTS]
+    counts = _sizes(setting, COUNTS)
+    found = [_point(setting, count, CHANNEL_SAMPLES) for count in counts]
     title = f"{CHANNEL_SAMPLES} samples of each channel in a block"
-    yield _series("channels, blocks that grow", title, "channels", COUNTS, found)
+    yield _series("channels, blocks that grow", title, "channels", counts, found)
 
 
 def block_sizes(setting: Setting) -> Iterator[Series]:
     """Yield how cost grows with the size of blocks."""
-    found = [_point(setting, CHANNELS, size // _BYTES_EACH) for size in SIZES]
-    yield _series("block size", f"blocks of {CHANNELS} channels", "B", SIZES, found)
+    sizes = _sizes(setting, SIZES)
+    found = [_point(setting, CHANNELS, size // _BYTES_EACH) for size in sizes]
+    yield _series("block size", f"blocks of {CHANNELS} channels", "B", sizes, found)
 
 
 def subscribers(setting: Setting) -> Iterator[Series]:
     """Yield how cost grows with the subscribers."""
-    found = [_point(setting, CHANNELS, SMALL, count) for count in SUBSCRIBERS]
-    bare = [_point(setting, CHANNELS, SMALL, count, how="bare") for count in SUBSCRIBERS]
+    counts = _sizes(setting, SUBSCRIBERS[:3] if setting.quick else SUBSCRIBERS)
+    found = [_point(setting, CHANNELS, SMALL, count) for count in counts]
+    bare = [_point(setting, CHANNELS, SMALL, count, how="bare") for count in counts]
     title = f"blocks of {CHANNELS} channels and {SMALL} samples, to each subscriber"
-    made = _series("subscribers", title, "subscribers", SUBSCRIBERS, found)
-    reference = cost("the same by bare pyzmq, not decoded", "µs", SUBSCRIBERS, [1e6 / point.blocks_s for point in bare])
+    made = _series("subscribers", title, "subscribers", counts, found)
+    reference = cost("the same by bare pyzmq, not decoded", "µs", counts, [1e6 / point.blocks_s for point in bare])
     yield msgspec.structs.replace(made, measures=(*made.measures, msgspec.structs.replace(reference, is_judged=False)))
+
+
+def _sizes(setting: Setting, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return sizes[_QUICK_SIZES] if setting.quick else sizes
 
 
 def _point(setting: Setting, channels: int, samples: int, receivers: int = 1, how: str = "ours") -> _Point:
