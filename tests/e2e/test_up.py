@@ -216,7 +216,7 @@ class TestWhatCannotBe:
             (["--duration", "-1"], 2, "--duration"),
             (["--sinks", "parket"], 2, "'parket'; did you mean 'parquet'?"),
             (["--sinks", ","], 2, "--sinks names none"),
-            (["--board", "dt9999"], 2, "'dt9999' is no board; there are sim, playback"),
+            (["--board", "dt9999"], 2, "'dt9999' is no board; there are sim, sim-fast"),
             (["--board", "playback:missing.npz"], 2, "missing.npz: there is no such file"),
             (["--board", "playback:x.npz", "--rate", "5"], 2, "--rate"),
             (["--speed", "fast"], 2, "--speed fast: give a number above 0, or max"),
