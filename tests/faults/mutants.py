@@ -97,7 +97,7 @@ def _check_imported(tree: Path, guards: list[Guard]) -> None:
 
 def _passes(tree: Path, tests: list[str]) -> bool:
     """Run the tests against the copy; end where they cannot be run. Tests that hang have noticed too."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", *tests]
     try:
         done = subprocess.run(
             command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=TIMEOUT_S
