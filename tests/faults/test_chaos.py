@@ -57,7 +57,9 @@ def _complete(folder: Path, database: OwnPostgres, dsn: str, seed: int, seconds:
     assert {kind for kind, part in chaos.done if part == DATABASE} == {"kill", "stop", "go on", "restart"}
     assert min(proxy.done[fate] for fate in ("dropped", "doubled", "delayed", "damaged")) > 0, proxy.done
     print(dict(chaos.done), dict(proxy.done), up.output[-3000:], sep="\n")
-    assert_complete(up, up.process.returncode)
+    # boards whose processes were killed so often may not have had their time: that is told, and exit code 1
+    is_short = any(line.startswith("but not everything was recorded: ") for line in up.output.splitlines())
+    assert_complete(up, up.process.returncode - is_short)
     assert {line.split()[0] for line in up.output.splitlines() if "equal" in line} == set(SINKS), up.output
     for folders in runs(up.data).values():
         for run in folders:
