@@ -57,7 +57,7 @@ def main(names: list[str]) -> int:
         _copy(tree)
         _check_imported(tree, chosen)
         tests = sorted({test for guard in chosen for test in guard.tests})
-        if not _passes(tree, tests):
+        if not _passes(tree, tests, TIMEOUT_S * len(chosen)):
             raise SystemExit("the tests fail without a mutant: mend them first")
         survived = [guard.name for guard in chosen if not _is_killed(tree, guard)]
     print(f"{len(chosen) - len(survived)} of {len(chosen)} killed")
@@ -95,12 +95,12 @@ def _check_imported(tree: Path, guards: list[Guard]) -> None:
             raise SystemExit(f"{module} is imported from {found}, not from the copy")
 
 
-def _passes(tree: Path, tests: list[str]) -> bool:
+def _passes(tree: Path, tests: list[str], timeout_s: float = TIMEOUT_S) -> bool:
     """Run the tests against the copy; end where they cannot be run. Tests that hang have noticed too."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", *tests]
     try:
         done = subprocess.run(
-            command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=TIMEOUT_S
+            command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
         return False
