@@ -254,6 +254,22 @@ def topic_prefix(text: str) -> str:
         raise click.BadParameter(str(error)) from error
 
 
+def key_options(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--key` and `--server-key`; the command gets `keys`, None where no key is given."""
+
+    @option("--key", "key_file", type=click.Path(path_type=Path), help="This machine's key file, where a gateway asks.")
+    @option("--server-key", metavar="FILE|KEY", help="The gateway's public key, where the key file has none.")
+    @wraps(call)
+    def with_keys(key_file: Path | None, server_key: str | None, **rest: Any) -> Any:
+        from dtolbus.keys import load_keys  # noqa: PLC0415  # zmq is not every command's
+
+        if key_file is None and server_key:
+            raise UsageError("--server-key goes with --key FILE, which `dtolbus keys new NAME` makes")
+        return call(keys=None if key_file is None else load_keys(key_file, server_key), **rest)
+
+    return with_keys
+
+
 def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
     """Return `key=value` texts as a dict. Raises click.UsageError for one without `=`."""
     found: dict[str, str] = {}
@@ -271,8 +287,17 @@ def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
 @option("--catchup", help="The gateway's catch-up socket: also get what the journal already holds.")
 @topic_option()
 @option("--duration", type=Seconds(), help="Seconds after which to end, or a time like 5min, 2h.")
+@option(
+    "--key", "key", type=click.Path(path_type=Path), help="This machine's key file, where the gateway asks for one."
+)
+@option("--server-key", metavar="FILE|KEY", help="The gateway's public key, where the key file has none.")
 def listen(
-    url: str | None, config: Path | None, catchup: str | None, topics: tuple[str, ...], duration: float | None
+    url: str | None,
+    config: Path | None,
+    catchup: str | None,
+    topics: tuple[str, ...],
+    duration: float | None,
+    **key: Any,
 ) -> None:
     """Show what arrives from a gateway: rate, lag, gaps. URL is like tcp://daq-pc:5601."""
     from dtolbus import listen as listening  # noqa: PLC0415  # numpy is heavy, and not every command needs it
@@ -285,5 +310,5 @@ def listen(
         url = gateway_urls(config)[0]
     stop = stop_event()
     end = time.monotonic() + duration if duration else math.inf
-    with Subscriber(url, topics=topics, catchup=catchup, events=True) as subscriber:
+    with Subscriber(url, topics=topics, catchup=catchup, events=True, **key) as subscriber:
         listening.listen(subscriber, click.echo, lambda: stop.is_set() or time.monotonic() > end, first_s=5.0)

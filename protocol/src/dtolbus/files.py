@@ -36,6 +36,11 @@ def open_new(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o644)
 
 
+def open_private(path: Path) -> int:
+    """Create a file for appending that only its owner can read, from its first byte on; FileExistsError as above."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600)
+
+
 def open_existing(path: Path) -> int:
     """Open a file for appending and reading; FileNotFoundError where there is none, OSError where it is no file."""
     return _regular(path, os.O_RDWR | os.O_APPEND)
@@ -55,6 +60,15 @@ def read(path: Path) -> bytes:
     """Return all that a file holds. Raises OSError as `open_read` does."""
     with os.fdopen(open_read(path), "rb") as file:
         return file.read()
+
+
+def read_start(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, at most so many. Raises OSError as `open_read` does."""
+    fd = open_read(path)
+    try:
+        return read_at(fd, size, 0)
+    finally:
+        os.close(fd)
 
 
 def append(fd: int, parts: Sequence[Bytes]) -> int:
@@ -151,13 +165,13 @@ def publish_new(temp: Path, final: Path) -> None:
         os.unlink(temp)
 
 
-def replace(path: Path, data: bytes, *, synced: bool = True) -> None:
+def replace(path: Path, data: bytes, *, synced: bool = True, mode: int = 0o644) -> None:
     """Replace the file's content whole and durably: a reader sees the old or the new, also after a power cut.
 
     Not `synced`: at once, for what can be told anew; a power cut may leave anything.
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, mode)
     try:
         append(fd, [data])
         if synced:

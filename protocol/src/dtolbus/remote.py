@@ -9,6 +9,8 @@ import zmq
 
 from dtolbus.connecting import connected
 from dtolbus.errors import CannotStartError, UsageError, WireError
+from dtolbus.handshakes import Handshakes
+from dtolbus.keys import Keys
 from dtolbus.manifest import Manifest
 from dtolbus.records import Gap, Record, RunInfo, RunStatus
 from dtolbus.wire import (
@@ -33,19 +35,22 @@ _DAMAGED = 20
 class RemoteJournal:
     """The runs that a gateway serves; `runs` are those of its Welcome. What was damaged on its way is asked for again.
 
-    Raises CannotStartError where no gateway answers, WireError where what comes cannot be read, both here and while
-    reading, and UsageError where `url` is no address.
+    `keys` are those of this client, where the gateway asks for some.
+
+    Raises CannotStartError where no gateway answers, or lets it in, WireError where what comes cannot be read, both
+    here and while reading, and UsageError where `url` is no address.
     """
 
-    def __init__(self, url: str, timeout_s: float = 3.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 3.0, keys: Keys | None = None) -> None:
         self._url = url
+        self._keys = keys
         self._timeout_s = timeout_s
         self._number = 0
         self._unanswered = 0
         """The number of the Fetch that is on its way."""
         self._context = zmq.Context()
         try:
-            self._socket = connected(self._context, zmq.DEALER, url)
+            self._connect()
         except UsageError:
             self._context.term()
             raise
@@ -69,7 +74,7 @@ class RemoteJournal:
 
     def close(self) -> None:
         """Close the connection."""
-        self._socket.close()
+        self._disconnect()
         self._context.term()
 
     def records(self, run: RunInfo, from_index: int, to_index: int) -> Iterator[Record | Gap]:
@@ -134,9 +139,17 @@ class RemoteJournal:
         self._damaged += 1
         if self._damaged > _DAMAGED:
             raise error
-        self._socket.close(linger=0)
-        self._socket = connected(self._context, zmq.DEALER, self._url)
+        self._disconnect()
+        self._connect()
         self._unanswered = 0
+
+    def _connect(self) -> None:
+        self._socket = connected(self._context, zmq.DEALER, self._url, keys=self._keys)
+        self._handshakes = Handshakes(self._socket, self._url, self._keys)
+
+    def _disconnect(self) -> None:
+        self._handshakes.close()
+        self._socket.close(linger=0)
 
     def _send(self, message: Message) -> None:
         self._socket.send_multipart(encode(message))
@@ -149,8 +162,10 @@ class RemoteJournal:
             self._damaged = 0
             if is_it(message):
                 return message
+        self._handshakes.look()
         raise CannotStartError(
-            f"no gateway answers at {self._url}: start it (dtolbus-gateway serve DIR), or give its catch-up port"
+            self._handshakes.words()
+            or f"no gateway answers at {self._url}: start it (dtolbus-gateway serve DIR), or give its catch-up port"
         )
 
 
