@@ -13,7 +13,7 @@ an allow-list that does not answer                  HANDSHAKE_FAILED_NO_DETAIL a
 another server key than the gateway's               HANDSHAKE_FAILED_NO_DETAIL at once          every 0.1 s
 an allowed key, at the gateway's other port         HANDSHAKE_FAILED_NO_DETAIL at once          every 0.1 s
 a key, where the gateway has none                   HANDSHAKE_FAILED_PROTOCOL, mechanism        never
-no key, where the gateway has some                  mismatch; sometimes NO_DETAIL before        never
+no key, where the gateway has some                  mismatch; often NO_DETAIL some times before never
 ==================================================  ==========================================  =================
 
 Where libzmq never tries again, only a new socket does.
@@ -43,7 +43,8 @@ _EVENTS = (
 _MISMATCH = 0x11000002
 """ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH."""
 _FAILED = 3
-"""So many handshakes that fail in a row are told: one may, when a gateway is started again."""
+_FAILED_S = 2.0
+"""So many handshakes that fail in a row, for so long, are told: one may, when a gateway is started again."""
 _RETRY_S = 2.0
 """A socket that libzmq gave up is made anew after this long."""
 _QUIET_S = 0.5
@@ -76,8 +77,8 @@ class Seen(NamedTuple):
         """Whether libzmq does not try again."""
         return self.failure in ("refused", "mechanism")
 
-    def words(self, url: str, keys: Keys | None) -> str:
-        """Return what to say of it; empty where nothing is wrong, or that is not known yet."""
+    def words(self, url: str, keys: Keys | None, failing_s: float) -> str:
+        """Return what to say of it after so long without success; empty where nothing is wrong, or not known yet."""
         if self.failure == "mechanism" and keys is None:
             return (
                 f"{url} asks for a key: give --key FILE, which `dtolbus keys new NAME` makes on the gateway's machine"
@@ -91,7 +92,7 @@ class Seen(NamedTuple):
             )
         if self.failure == "mechanism":
             return f"{url} uses no keys: leave --key (DTOLBUS_KEY) out, or start that gateway with --require-keys"
-        if self.in_a_row < _FAILED:
+        if self.in_a_row < _FAILED or failing_s < _FAILED_S:
             return ""
         return (
             f"the handshake with {url} fails (key {keys.name}): check the server key (of --server-key, or in the key "
@@ -110,7 +111,7 @@ class Handshakes:
         self._monitor: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
         self._monitor.set(zmq.RCVHWM, 0)  # where nobody looks for long, libzmq's own thread would wait for room
         self._monitor.connect(address)
-        self._given_up_at = 0.0
+        self._failing_since = self._failed_at = 0.0
         self.seen = Seen()
 
     def count(self) -> int:
@@ -123,15 +124,17 @@ class Handshakes:
         while self._monitor.poll(0):
             event = parse_monitor_message(self._monitor.recv_multipart())
             self.seen = self.seen.after(event["event"], event["value"])
-            self._given_up_at = time.monotonic()
+            self._failed_at = time.monotonic()
+            if self.seen.in_a_row == 1:
+                self._failing_since = self._failed_at
 
     def is_due(self, now: float) -> bool:
         """Return whether the socket is to be made anew, since libzmq gave it up a while ago; `now` is monotonic, s."""
-        return self.seen.is_given_up and now - self._given_up_at >= _RETRY_S
+        return self.seen.is_given_up and now - self._failed_at >= _RETRY_S
 
     def words(self) -> str:
         """Return what to say of them; empty where nothing is wrong."""
-        return self.seen.words(self._url, self._keys)
+        return self.seen.words(self._url, self._keys, time.monotonic() - self._failing_since)
 
     def close(self) -> None:
         """Follow no longer."""

@@ -6,7 +6,7 @@ import stat
 import subprocess
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dtolbus import files
 from dtolbus.errors import CannotStartError
@@ -70,11 +70,11 @@ def check_folder(folder: Path) -> None:
         raise CannotStartError(f"others can write in {folder}, and so allow keys: chmod 700 '{folder}'")
 
 
-def owner_only(path: Path, environment: Mapping[str, str] = os.environ) -> list[str]:
+def owner_only(path: PurePath, *, is_folder: bool, environment: Mapping[str, str] = os.environ) -> list[str]:
     """Return the command that leaves a file or folder to its owner alone on Windows."""
     user, domain = environment.get("USERNAME", ""), environment.get("USERDOMAIN", "")
     owner = f"{domain}\\{user}" if domain else user
-    rights = "(OI)(CI)F" if path.is_dir() else "F"
+    rights = "(OI)(CI)F" if is_folder else "F"
     return ["icacls", str(path), "/inheritance:r", "/grant:r", f"{owner}:{rights}"]
 
 
@@ -82,7 +82,7 @@ def _protect(path: Path) -> None:
     """Do on Windows what the mode does elsewhere. Raises CannotStartError."""
     if os.name != "nt":
         return
-    done = subprocess.run(owner_only(path), capture_output=True, text=True, check=False)
+    done = subprocess.run(owner_only(path, is_folder=path.is_dir()), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         why = " ".join((done.stderr or done.stdout).split())
         raise CannotStartError(f"{path} cannot be left to its owner alone: {why}")

@@ -1,5 +1,6 @@
 """A journal on another machine, read through its gateway's catch-up socket as if it were a folder. It blocks."""
 
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,7 @@ from dtolbus.wire import (
 )
 
 _CREDIT = 128
+_LOOK_MS = 200
 _DAMAGED = 20
 """Damaged answers in a row after which it is no use asking again."""
 
@@ -154,18 +156,27 @@ class RemoteJournal:
     def _send(self, message: Message) -> None:
         self._socket.send_multipart(encode(message))
 
+    def _has_answer(self) -> bool:
+        """Wait for what comes next; False where nothing does. Raises CannotStartError where it is not let in."""
+        end = time.monotonic() + self._timeout_s
+        while not self._socket.poll(_LOOK_MS):
+            self._handshakes.look()
+            if words := self._handshakes.words():
+                raise CannotStartError(words)
+            if time.monotonic() > end:
+                return False
+        return True
+
     def _answer(self, is_it: Callable[[Message], bool]) -> Message:
-        while self._socket.poll(round(self._timeout_s * 1000)):
+        while self._has_answer():
             message = decode(self._socket.recv_multipart())
             if isinstance(message, Refused) and message.was_damaged:
                 raise WireError(f"{self._url} could not read what was asked: {message.why}")
             self._damaged = 0
             if is_it(message):
                 return message
-        self._handshakes.look()
         raise CannotStartError(
-            self._handshakes.words()
-            or f"no gateway answers at {self._url}: start it (dtolbus-gateway serve DIR), or give its catch-up port"
+            f"no gateway answers at {self._url}: start it (dtolbus-gateway serve DIR), or give its catch-up port"
         )
 
 
