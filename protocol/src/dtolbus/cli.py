@@ -254,22 +254,6 @@ def topic_prefix(text: str) -> str:
         raise click.BadParameter(str(error)) from error
 
 
-def key_options(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--key` and `--server-key`; the command gets `keys`, None where no key is given."""
-
-    @option("--key", "key_file", type=click.Path(path_type=Path), help="This machine's key file, where a gateway asks.")
-    @option("--server-key", metavar="FILE|KEY", help="The gateway's public key, where the key file has none.")
-    @wraps(call)
-    def with_keys(key_file: Path | None, server_key: str | None, **rest: Any) -> Any:
-        from dtolbus.keys import load_keys  # noqa: PLC0415  # zmq is not every command's
-
-        if key_file is None and server_key:
-            raise UsageError("--server-key goes with --key FILE, which `dtolbus keys new NAME` makes")
-        return call(keys=None if key_file is None else load_keys(key_file, server_key), **rest)
-
-    return with_keys
-
-
 def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
     """Return `key=value` texts as a dict. Raises click.UsageError for one without `=`."""
     found: dict[str, str] = {}

@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from dtolbus.cli import Command, command, key_options, option, stop_event, topic_option
+from dtolbus.cli import Command, command, option, stop_event, topic_option
 from dtolbus.client import Endpoints
 from dtolbus.configfile import data_options
 from dtolbus.errors import UsageError
 from dtolbus.identity import Identity
+from dtolbus.keyoptions import key_options
 from dtolbus.keys import Keys
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
