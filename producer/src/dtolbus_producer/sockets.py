@@ -79,6 +79,7 @@ class GatewaySockets:
             router.poll(round(timeout_s * 1000), zmq.POLLIN)
         else:
             zmq.select([router, self._door.asked], [], [], timeout_s)
+        if self._door is not None:
             self._door.answer()
 
     def publish(self, frames: list[Frame]) -> None:

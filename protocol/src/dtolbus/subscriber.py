@@ -48,6 +48,8 @@ class Subscriber:
         key: str | Path | None = None,
         server_key: str | None = None,
     ) -> None:
+        if key is None and server_key is not None:
+            raise UsageError("server_key goes with key, the file of this machine's own pair")
         keys = None if key is None else load_keys(Path(key), server_key)
         try:
             self._at = Endpoints(connect, catchup, tuple(map(prefix, topics)), keys)
