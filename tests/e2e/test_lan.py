@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.e2e.commands import command, environment, run
+from tests.e2e.commands import command, environment, run, running
 from tests.e2e.stacks import Up, assert_complete
 from tests.producer.bus import free_ports
 
@@ -55,18 +55,20 @@ def secrets(data: Path) -> list[str]:
 
 def test_a_stack_that_others_can_reach_makes_the_keys_of_its_sinks(tmp_path: Path) -> None:
     data, (pub, catchup) = tmp_path / "data", free_ports()
-    with Up(data, "--host", EVERY, "--duration", "6", "--sinks", "sqlite,csv", ports=(pub, catchup)) as up:
+    reader = KeyRing(data).new("laptop", "read")
+    with Up(data, "--host", EVERY, "--sinks", "sqlite,csv", ports=(pub, catchup)) as up:
         up.wait_for_pids("gateway", "sink-sqlite", "sink-csv", "acquisition-sim0")
         assert {name: key.role for name, key in AllowedKeys(KeyRing(data).allowed_folder).read().items()} == {
             "sqlite": "sink",
             "csv": "sink",
+            "laptop": "read",
         }
         up.wait_for_positions(10, ("sqlite", "csv"))
-        reader = KeyRing(data).new("laptop", "read")
         url = f"tcp://127.0.0.1:{pub}"
-        heard = run("dtolbus", "listen", url, "--duration", "2", env={"DTOLBUS_KEY": str(reader)})
-        assert "samples/s" in heard.stdout, heard.stderr
-        alone = run("dtolbus", "listen", url, "--duration", "5")
+        with running("dtolbus", "listen", url, env={"DTOLBUS_KEY": str(reader), "PYTHONUNBUFFERED": "1"}) as listening:
+            assert listening.stdout is not None
+            assert "samples/s" in listening.stdout.readline()
+        alone = run("dtolbus", "listen", url)
         assert (alone.returncode, alone.stdout) == (3, "")
         assert "asks for a key: give --key FILE" in alone.stderr
         known = secrets(data)
@@ -75,6 +77,7 @@ def test_a_stack_that_others_can_reach_makes_the_keys_of_its_sinks(tmp_path: Pat
                 for told in ("cmdline", "environ"):
                     said = Path(f"/proc/{pid}/{told}").read_bytes().decode(errors="replace")
                     assert not any(secret in said for secret in known)
+        up.process.send_signal(signal.SIGINT)
         assert_complete(up, up.end())
         assert f"`dtolbus keys new NAME --data {data}` makes one for another machine" in up.output
         written = [path.read_text(errors="replace") for path in (data / "logs").iterdir() if path.is_file()]
