@@ -79,6 +79,17 @@ def test_a_secret_is_never_readable_by_others_not_even_for_an_instant(
     assert [path.name for path in tmp_path.iterdir()] == ["x.key"]
 
 
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root makes what belongs to others")
+def test_what_root_makes_belongs_to_the_owner_of_the_data_folder(ring: KeyRing) -> None:
+    """The gateway may be a service of its own user, and the keys be made by whoever has sudo."""
+    ring.folder.parent.mkdir()
+    os.chown(ring.folder.parent, 4711, 4712)
+    ring.new("lab", "read")
+    ring.allow("lab", None, "sink")
+    for path in (ring.folder, *ring.folder.rglob("*")):
+        assert (path.stat().st_uid, path.stat().st_gid) == (4711, 4712), path
+
+
 @POSIX
 @pytest.mark.parametrize("readable", [0o640, 0o604, 0o660, 0o601])
 def test_a_key_that_others_can_read_is_refused(ring: KeyRing, readable: int) -> None:

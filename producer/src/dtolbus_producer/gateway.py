@@ -147,7 +147,8 @@ class Gateway:
         if forbidden:
             self._count(request.address, forbidden)
             if isinstance(message, Hello):
-                self._send(request.client, encode(Refused(forbidden, is_final=True)))
+                is_final = request.caller is not None and request.caller.role is not None
+                self._send(request.client, encode(Refused(forbidden, is_final=is_final)))
             return
         for frames in self._answers(request.client, message):
             self._send(request.client, frames)

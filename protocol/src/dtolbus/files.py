@@ -165,13 +165,18 @@ def publish_new(temp: Path, final: Path) -> None:
         os.unlink(temp)
 
 
-def replace(path: Path, data: bytes, *, synced: bool = True, mode: int = 0o644) -> None:
+def put(temp: Path, final: Path) -> None:
+    """Give a finished temporary file its final name, in the place of what had it."""
+    _retried(lambda: os.replace(temp, final))
+
+
+def replace(path: Path, data: bytes, *, synced: bool = True) -> None:
     """Replace the file's content whole and durably: a reader sees the old or the new, also after a power cut.
 
     Not `synced`: at once, for what can be told anew; a power cut may leave anything.
     """
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, mode)
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
     try:
         append(fd, [data])
         if synced:

@@ -5,7 +5,7 @@ import os
 import stat
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 
 from dtolbus import files
@@ -23,31 +23,44 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         return
     _protect(folder)
+    if _is_root():
+        above = folder.parent.stat()
+        os.chown(folder, above.st_uid, above.st_gid, follow_symlinks=False)
     files.sync_dir(folder.parent)
 
 
 def create(path: Path, data: bytes) -> None:
-    """Make a file for its owner alone, whole and durable; FileExistsError where there is one. Raises OSError."""
+    """Make a file for its owner alone, whole and durable; FileExistsError where there is one. Raises OSError.
+
+    What root makes belongs to the folder's owner: the gateway may be another user's.
+    """
+    _make(path, data, files.publish_new)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Do the same in the place of what has the name, if anything has."""
+    _make(path, data, files.put)
+
+
+def _make(path: Path, data: bytes, name: Callable[[Path, Path], None]) -> None:
     temp = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     fd = files.open_private(temp)
     try:
         try:
             _protect(temp)  # while it is empty
+            if _is_root():
+                folder = path.parent.stat()
+                os.fchown(fd, folder.st_uid, folder.st_gid)
             files.append(fd, [data])
             files.sync(fd)
         finally:
             os.close(fd)
-        files.publish_new(temp, path)
+        name(temp, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temp.unlink()
         raise
     files.sync_dir(path.parent)
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Replace a file, or make it, in a folder that is its owner's alone. Raises OSError."""
-    files.replace(path, data, mode=0o600)
 
 
 def read(path: Path, size: int) -> bytes:
@@ -76,6 +89,10 @@ def owner_only(path: PurePath, *, is_folder: bool, environment: Mapping[str, str
     owner = f"{domain}\\{user}" if domain else user
     rights = "(OI)(CI)F" if is_folder else "F"
     return ["icacls", str(path), "/inheritance:r", "/grant:r", f"{owner}:{rights}"]
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def _protect(path: Path) -> None:
