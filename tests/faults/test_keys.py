@@ -122,11 +122,20 @@ def test_a_key_where_none_is_asked_for_is_told(data: Path) -> None:
 def test_a_password_is_no_key(data: Path) -> None:
     made(data, "known")
     with RunningGateway(data, require_keys=True) as gateway, peer_with_password(gateway.catchup_port) as client:
-        handshakes = Handshakes(client.socket)
-        client.send(Hello(""))
-        eventually(lambda: handshakes.count() == 0 and handshakes.seen.failure is not None)
+        with followed(client) as (handshakes,):
+            client.send(Hello(""))
+            eventually(lambda: handshakes.count() == 0 and handshakes.seen.failure is not None)
         assert not client.socket.poll(QUIET_MS)
-        handshakes.close()
+
+
+@contextlib.contextmanager
+def followed(*peers: Peer) -> Iterator[list[Handshakes]]:
+    knocks = [Handshakes(one.socket) for one in peers]
+    try:
+        yield knocks
+    finally:
+        for knock in knocks:
+            knock.close()
 
 
 @contextlib.contextmanager
@@ -154,14 +163,12 @@ def test_nobody_is_let_in_while_nobody_answers_who_is_allowed(data: Path, is_kno
         with peer(zmq.SUB, pub_port, keys) as sub, peer(zmq.DEALER, catchup_port, keys) as dealer:
             sub.socket.subscribe("")
             dealer.send(Hello(""))
-            knocks = [Handshakes(one.socket) for one in (sub, dealer)]
-            eventually(lambda: all(knock.count() == 0 and knock.seen.in_a_row >= 3 for knock in knocks))
+            with followed(sub, dealer) as knocks:
+                eventually(lambda: all(knock.count() == 0 and knock.seen.in_a_row >= 3 for knock in knocks))
             for _ in range(20):
                 sockets.publish([b"block/d/t/", b"header"])
             assert sockets.receive() is None
             assert not sub.socket.poll(QUIET_MS)
-            for knock in knocks:
-                knock.close()
     finally:
         sockets.close()
 
@@ -314,12 +321,9 @@ def test_a_key_is_taken_back_while_workers_run(
             feed.advances("out")
             live.next()
             before.hello()
-            take_back(data)
-            eventually(lambda: "a key was taken back: everybody has to connect again" in caplog.messages)
-            knocks = [Handshakes(one.socket) for one in (live, before)]
-            eventually(lambda: all(knock.count() == 0 and knock.seen.failure == "refused" for knock in knocks))
-            for knock in knocks:
-                knock.close()
+            with followed(live, before) as knocks:
+                take_back(data)
+                eventually(lambda: all(knock.count() == 0 and knock.seen.failure == "refused" for knock in knocks))
             while live.socket.poll(0):  # what was on its way
                 live.socket.recv_multipart()
             feed.advances("stays", 200)
@@ -352,22 +356,20 @@ def test_a_sink_that_may_only_read_from_now_on_ends(data: Path, tmp_path: Path) 
 def test_a_key_that_is_allowed_later_is_let_in_and_nobody_else_notices(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = tmp_path / "data"
+    data, place = tmp_path / "data", tmp_path / "x.sqlite"
     known = made(data, "known")
     late = new_keys("late", server(data))
     with Feed(data, require_keys=True) as feed, feed.gateway.client(known) as client:
-        followed = Handshakes(client.socket)
         client.hello()
-        with feed.thread("late", SqliteDestination(tmp_path / "x.sqlite", blocks="samples"), str(tmp_path / "x.sqlite"),
-                         late, blocks="samples"):  # fmt: skip
+        worker = feed.thread("late", SqliteDestination(place, blocks="samples"), str(place), late, blocks="samples")
+        with followed(client) as (knock,), worker:
             eventually(lambda: any("not allowed by" in said for said in caplog.messages))
             KeyRing(data).allow("late", late.public, "sink")
             feed.advances("late")
             assert caplog.messages.count("let in now: connected") == 1
             feed.catches_up("late")
-        assert followed.count() == 1
-        assert client.hello()
-        followed.close()
+            assert knock.count() == 0  # no further time
+        client.hello()
     assert_complete(data, {"late"})
 
 
