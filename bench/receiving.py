@@ -1,4 +1,4 @@
-"""The receiving end of `wire`, in a process of its own: `python -m bench.receiving HOW URL BYTES [KEYS]`.
+"""The receiving end of `wire`, in a process of its own: `python -m bench.receiving HOW URL BYTES [KEYFILE]`.
 
 Writes `r` to stdout once it hears the publisher, and then `c` for every EVERY blocks that it has in its hands. Ends
 when stdin does.
@@ -9,11 +9,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from unittest import mock
 
 import zmq
 
-from dtolbus import client, connecting
 from dtolbus.records import DaqBlock
 from dtolbus.subscriber import Subscriber
 
@@ -31,11 +29,8 @@ def main() -> None:
         _receive_tcp(url, int(size), _counter())
     elif how == "bare":
         _receive_bare(url, int(size), _counter())
-    elif keys:
-        with mock.patch.object(client, "connected", _curve(*keys)):
-            _receive_ours(url, _counter())
     else:
-        _receive_ours(url, _counter())
+        _receive_ours(url, _counter(), *keys)
 
 
 def _end_with_stdin() -> None:
@@ -58,30 +53,14 @@ def _counter() -> Counter:
     return count
 
 
-def _receive_ours(url: str, count: Counter) -> None:
-    subscriber = Subscriber(url)
+def _receive_ours(url: str, count: Counter, key: str | None = None) -> None:
+    subscriber = Subscriber(url, key=key)
     while subscriber.heard_at is None:
         subscriber.receive(0.1)
     os.write(1, READY)
     for record in subscriber:
         if isinstance(record, DaqBlock):
             count()
-
-
-def _curve(server: str, public: str, secret: str) -> "Callable[..., zmq.Socket[bytes]]":
-    """Return `connected` with keys: what dtolbus does once it has some."""
-
-    def connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, mark: int) -> "zmq.Socket[bytes]":
-        with mock.patch.object(context, "socket", lambda kind: _keyed(zmq.Context.socket(context, kind))):
-            return connecting.connected(context, kind, url, mark)
-
-    def _keyed(made: "zmq.Socket[bytes]") -> "zmq.Socket[bytes]":
-        made.set(zmq.CURVE_SERVERKEY, server.encode())
-        made.set(zmq.CURVE_PUBLICKEY, public.encode())
-        made.set(zmq.CURVE_SECRETKEY, secret.encode())
-        return made
-
-    return connected
 
 
 def _receive_bare(url: str, size: int, count: Counter) -> None:

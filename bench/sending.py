@@ -6,18 +6,20 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
+from pathlib import Path as Place
 from typing import Protocol
 
 import msgspec
 import zmq
 
 from bench.receiving import COPY_BELOW, EVERY, READY
+from dtolbus.keyring import KeyRing
 from dtolbus.records import DaqBlock, RunInfo, RunStatus
 from dtolbus.wire import Heartbeat, RunRecord, encode
-from dtolbus_producer.publishing import Publisher
 from dtolbus_producer.sockets import GatewaySockets
 
 IN_FLIGHT = 16 << 20
@@ -96,10 +98,10 @@ class Path(Protocol):
 
 
 class Ours:
-    """The gateway's sockets, each block encoded."""
+    """The gateway's sockets, each block encoded; with a key ring they ask for keys."""
 
-    def __init__(self, run: RunInfo, port: int) -> None:
-        self._sockets = GatewaySockets("127.0.0.1", port, free_port())
+    def __init__(self, run: RunInfo, port: int, ring: KeyRing | None = None) -> None:
+        self._sockets = GatewaySockets("127.0.0.1", port, free_port(), ring)
         self._greeting = encode(Heartbeat(RunStatus(msgspec.structs.replace(run, run_id="greeting"), "running", 0, 0)))
 
     def send(self, run: RunInfo, block: DaqBlock) -> None:
@@ -107,39 +109,11 @@ class Ours:
 
     def greet(self) -> None:
         self._sockets.tend(time.monotonic())
+        self._sockets.wait(0.0)
         self._sockets.publish(self._greeting)
 
     def close(self) -> None:
         self._sockets.close()
-
-
-class Curve:
-    """The gateway's publisher on a socket with keys."""
-
-    def __init__(self, run: RunInfo, port: int, public: str, secret: str) -> None:
-        self._context = zmq.Context()
-        self._pub = Publisher(lambda: self._bound(port, public, secret))
-        self._greeting = encode(Heartbeat(RunStatus(msgspec.structs.replace(run, run_id="greeting"), "running", 0, 0)))
-
-    def _bound(self, port: int, public: str, secret: str) -> "zmq.Socket[bytes]":
-        found: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
-        found.set(zmq.CURVE_SERVER, 1)
-        found.set(zmq.CURVE_PUBLICKEY, public.encode())
-        found.set(zmq.CURVE_SECRETKEY, secret.encode())
-        found.bind(f"tcp://127.0.0.1:{port}")
-        return found
-
-    def send(self, run: RunInfo, block: DaqBlock) -> None:
-        frames = encode(RunRecord(run, block))
-        self._pub.publish(frames, copy=sum(map(len, frames)) < COPY_BELOW)
-
-    def greet(self) -> None:
-        self._pub.tend(time.monotonic())
-        self._pub.publish(self._greeting, copy=True)
-
-    def close(self) -> None:
-        self._pub.close(0)
-        self._context.term()
 
 
 class Bare:
@@ -241,19 +215,20 @@ def line(
     receivers: int = 1,
 ) -> Iterator[Line]:
     """Give a trial of one way: `ours`, `curve`, `bare` or `tcp`; all that it started ends afterwards."""
-    port, keys = free_port(), []
-    path: Ours | Curve | Bare | Tcp
-    if how == "ours":
-        path = Ours(run, port)
-    elif how == "curve":
-        (public, secret), client = zmq.curve_keypair(), zmq.curve_keypair()
-        path = Curve(run, port, public.decode(), secret.decode())
-        keys = [public.decode(), *(key.decode() for key in client)]
-    elif how == "bare":
-        path = Bare(run, port, made[0])
-    else:
-        path = Tcp(port)
+    port = free_port()
+    keys: list[str] = []
+    path: Ours | Bare | Tcp
     with contextlib.ExitStack() as stack:
+        if how == "ours":
+            path = Ours(run, port)
+        elif how == "curve":
+            ring = KeyRing(Place(stack.enter_context(tempfile.TemporaryDirectory(prefix="dtolbus-bench-"))))
+            keys = [str(ring.new("bench", "read"))]
+            path = Ours(run, port, ring)
+        elif how == "bare":
+            path = Bare(run, port, made[0])
+        else:
+            path = Tcp(port)
         stack.callback(path.close)
         kind = "ours" if how == "curve" else how
         started = []

@@ -61,7 +61,6 @@ def curve_cases(setting: Setting) -> Iterator[Case]:
                 curve,
                 plain,
                 at_least(0.5),
-                note=lambda: "keys given to the sockets by the bench",
             )
 
 

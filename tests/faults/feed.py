@@ -13,6 +13,7 @@ from tests.e2e.commands import command, environment
 from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, block_run, reading, reading_run
 
+from dtolbus.keys import Keys
 from dtolbus.records import RunInfo
 from dtolbus.registrations import read_registrations
 from dtolbus_producer.journal import RunWriter
@@ -124,9 +125,11 @@ class Feed:
                 process.wait()
                 raise
 
-    def thread(self, name: str, destination: Any, place: str, **options: str) -> "WorkerThread":
+    def thread(
+        self, name: str, destination: Any, place: str, keys: Keys | None = None, **options: str
+    ) -> "WorkerThread":
         """Return a worker on a thread; it works while its `with` block lasts."""
-        at = self.gateway.endpoints
+        at = self.gateway.endpoints_for(keys)
         return WorkerThread(
             destination, WorkerConfig(name, at, place, options=options, policy=BatchPolicy(records=50, age_s=0.05))
         )

@@ -12,6 +12,7 @@ from typing import Any, Self
 import zmq
 
 from dtolbus.client import Endpoints
+from dtolbus.keys import Keys
 from dtolbus.wire import Credit, Fetch, Hello, Message, RunGap, RunRecord, Welcome, decode, encode
 from dtolbus_producer.gateway import serve
 
@@ -40,12 +41,16 @@ class RunningGateway:
     @property
     def endpoints(self) -> Endpoints:
         """What to tell a worker."""
-        return Endpoints(f"tcp://127.0.0.1:{self.pub_port}", f"tcp://127.0.0.1:{self.catchup_port}")
+        return self.endpoints_for(None)
+
+    def endpoints_for(self, keys: Keys | None) -> Endpoints:
+        """What to tell a worker that has these keys."""
+        return Endpoints(f"tcp://127.0.0.1:{self.pub_port}", f"tcp://127.0.0.1:{self.catchup_port}", keys=keys)
 
     def _serve(self) -> None:
         try:
-            ports = {"pub_port": self.pub_port, "catchup_port": self.catchup_port}
-            serve(self.data, host="127.0.0.1", stop=self._stop, **ports, **self._settings)  # type: ignore[arg-type]
+            at = {"host": "127.0.0.1", "pub_port": self.pub_port, "catchup_port": self.catchup_port}
+            serve(self.data, stop=self._stop, **{**at, **self._settings})
         except BaseException as error:
             self._failure = error
 
@@ -61,13 +66,13 @@ class RunningGateway:
             raise self._failure
 
     @contextlib.contextmanager
-    def client(self) -> Iterator["Peer"]:
-        with peer(zmq.DEALER, self.catchup_port) as dealer:
+    def client(self, keys: Keys | None = None, routing_id: bytes = b"") -> Iterator["Peer"]:
+        with peer(zmq.DEALER, self.catchup_port, keys, routing_id) as dealer:
             yield dealer
 
     @contextlib.contextmanager
-    def subscriber(self, *topics: str) -> Iterator["Peer"]:
-        with peer(zmq.SUB, self.pub_port) as sub:
+    def subscriber(self, *topics: str, keys: Keys | None = None) -> Iterator["Peer"]:
+        with peer(zmq.SUB, self.pub_port, keys) as sub:
             for topic in topics or ("",):
                 sub.socket.subscribe(topic)
             yield sub
@@ -107,9 +112,15 @@ class Peer:
 
 
 @contextlib.contextmanager
-def peer(kind: int, port: int) -> Iterator[Peer]:
+def peer(kind: int, port: int, keys: Keys | None = None, routing_id: bytes = b"") -> Iterator[Peer]:
     context = zmq.Context()
     socket = context.socket(kind)
+    if keys is not None:
+        socket.set(zmq.CURVE_SERVERKEY, keys.server.encode())
+        socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
+        socket.set(zmq.CURVE_SECRETKEY, keys.secret.reveal().encode())
+    if routing_id:
+        socket.set(zmq.ROUTING_ID, routing_id)
     socket.connect(f"tcp://127.0.0.1:{port}")
     try:
         yield Peer(socket)

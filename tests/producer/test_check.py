@@ -223,10 +223,10 @@ def test_a_port_in_use_a_taken_folder_and_a_foreign_host_are_exit_3_below_the_re
     assert f"port {port} is in use: stop what uses it, or choose another with --pub-port" in done.err
     assert "has a `dtolbus up` already" in done.err
 
-    lab.write_text(LAB.replace("pub_port = 0", 'host = "192.0.2.1"'))
+    lab.write_text(LAB.replace("pub_port = 0", 'host = "198.51.100.1"'))
     done = call(check, asked(lab), capsys)
     assert done.code == 3
-    assert "gateway.host = '192.0.2.1': only 127.0.0.1 is served until there are keys" in done.err
+    assert "gateway.host = '198.51.100.1': this machine has no such address" in done.err
 
 
 def test_a_data_folder_that_is_a_file_is_exit_3(lab, capsys):

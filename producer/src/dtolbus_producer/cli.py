@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dtolbus.cli import Command, command, option, parse_pairs, stop_event
+from dtolbus.errors import UsageError
 from dtolbus.seconds import Seconds
 
 _PORT = click.IntRange(1, 65535)
@@ -62,7 +63,9 @@ def gateway() -> None:
 
 @command("serve")
 @click.argument("data", type=click.Path(path_type=Path), metavar="DIR")
-@option("--host", default="127.0.0.1", help="Address to bind; others than the loopback need keys.")
+@option(
+    "--host", default="127.0.0.1", help="IPv4 address to bind, 0.0.0.0 for all; others than the loopback need keys."
+)
 @option("--pub-port", type=_PORT, default=5601, help="Port of the live records.")
 @option("--catchup-port", type=_PORT, default=5602, help="Port where what was before is fetched.")
 @option(
@@ -71,13 +74,18 @@ def gateway() -> None:
     default=200.0,
     help="MB a second of what was before, for all clients together.",
 )
+@option("--require-keys", is_flag=True, help="Ask for keys on the loopback too.")
+@option(
+    "--insecure-lan", is_flag=True, help="No keys at an address that others can reach: whoever does, reads and acks."
+)
 @option("--stack", default="", hidden=True, help="Which start of `dtolbus up` this is a part of.")
-def serve(data: Path, host: str, pub_port: int, catchup_port: int, catchup_mb_s: float, stack: str) -> None:
+def serve(data: Path, *, require_keys: bool, insecure_lan: bool, **settings: Any) -> None:
     """Serve the data folder DIR until Ctrl-C."""
     from dtolbus_producer.gateway import serve as serve_folder  # noqa: PLC0415  # as above
 
-    ports = {"pub_port": pub_port, "catchup_port": catchup_port}
-    serve_folder(data, host=host, **ports, stop=stop_event(), catchup_mb_s=catchup_mb_s, stack=stack)
+    if require_keys and insecure_lan:
+        raise UsageError("--require-keys and --insecure-lan: with keys or without? Leave one of them out")
+    serve_folder(data, require_keys=require_keys, insecure_lan=insecure_lan, stop=stop_event(), **settings)
 
 
 _add(producer, run)
@@ -125,6 +133,9 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
                 "--partition", type=click.Choice(["none", "month"]), help="Of Postgres' samples, if new.  [usual: none]"
             ),
             option("--hypertable", is_flag=True, help="Postgres' samples, if new, are a TimescaleDB hypertable."),
+            option("--host", help="IPv4 address that is served, 0.0.0.0 for all: with keys.  [default: 127.0.0.1]"),
+            option("--require-keys", is_flag=True, help="Ask for keys on the loopback too."),
+            option("--insecure-lan", is_flag=True, help="No keys at an address that others can reach."),
             option("--pub-port", type=_PORT, help="Port of the live records.  [default: 5601]"),
             option("--catchup-port", type=_PORT, help="Port of the catch-up.  [default: 5602]"),
             option("--meta", multiple=True, metavar="KEY=VALUE", help="Run metadata, e.g. operator=Ada; repeatable."),

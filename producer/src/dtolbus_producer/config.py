@@ -10,6 +10,7 @@ import msgspec
 from dtolbus.errors import UsageError
 from dtolbus.tomlreading import read_toml
 from dtolbus.topics import shortened
+from dtolbus_producer.addresses import Protection, protection, reached_at
 from dtolbus_producer.boards import board_class
 from dtolbus_producer.boards.foreign import check_foreign
 from dtolbus_producer.boards.guarding import check_device
@@ -34,6 +35,19 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catchup_port: int = 5602
     catchup_mb_s: float = 200.0
     """What all clients together are served of what was before, at most, MB/s: publishing comes first."""
+    require_keys: bool = False
+    """Whether keys are asked for on the loopback too; elsewhere they always are."""
+    insecure_lan: bool = False
+    """Whether none are, at an address that others can reach."""
+
+    def protection(self) -> Protection:
+        """Return what keeps strangers out. Raises CannotStartError for a host that is no address."""
+        return protection(self.host, require_keys=self.require_keys, insecure_lan=self.insecure_lan)
+
+    def urls(self) -> tuple[str, str]:
+        """Return where this machine reaches the live records and the catch-up. Raises CannotStartError as above."""
+        address = reached_at(self.host)
+        return f"tcp://{address}:{self.pub_port}", f"tcp://{address}:{self.catchup_port}"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -223,6 +237,10 @@ def _check_numbers(config: Config) -> None:
             raise WrongKeyError(f"gateway.{key}", f"{port}: a port is 1 to {_HIGHEST_PORT}, or 0 for any free one")
     if gateway.pub_port == gateway.catchup_port != 0:
         raise WrongKeyError("gateway.catchup_port", f"{gateway.catchup_port} is pub_port too: give each its own")
+    if gateway.require_keys and gateway.insecure_lan:
+        raise WrongKeyError(
+            "gateway.insecure_lan", "with require_keys too: with keys or without? Leave one of them out"
+        )
     if not (gateway.catchup_mb_s >= _LEAST_MB_S and math.isfinite(gateway.catchup_mb_s)):
         why = f"{gateway.catchup_mb_s:g}: give a number of at least {_LEAST_MB_S:g}, MB/s"
         raise WrongKeyError("gateway.catchup_mb_s", why)

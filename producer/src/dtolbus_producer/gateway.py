@@ -12,8 +12,11 @@ import msgspec
 from dtolbus import files
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.identity import ANY, Identity
+from dtolbus.keyring import KeyRing
 from dtolbus.records import RunStatus
 from dtolbus.wire import MAX_HEADER_BYTES, Ack, Credit, Fetch, Frame, Hello, Message, Refused, Welcome, decode, encode
+from dtolbus_producer.access import fault
+from dtolbus_producer.addresses import insecure, protection
 from dtolbus_producer.identity import journal_id
 from dtolbus_producer.locking import locked
 from dtolbus_producer.recovery import recover_run
@@ -44,17 +47,24 @@ def serve(
     stop: threading.Event,
     catchup_mb_s: float = CATCHUP_MB_S,
     stack: str = "",
+    require_keys: bool = False,
+    insecure_lan: bool = False,
 ) -> None:
     """Serve the journal in `data` until `stop` is set; what was before at up to `catchup_mb_s` over all clients.
 
-    `stack` tells those that expect a certain stack which it is.
+    `stack` tells those that expect a certain stack which it is. An address that others can reach needs keys, unless
+    `insecure_lan`; the loopback does with `require_keys`.
 
     Raises CannotStartError: a port in use, an address that needs keys, a folder that has a gateway already.
     """
+    guarded = protection(host, require_keys=require_keys, insecure_lan=insecure_lan)
     if not data.is_dir():
         raise CannotStartError(f"there is no data folder {data}: start a producer first, or name another")
     with locked(data / LOCK_FILE, f"{data} has a gateway already: stop it, or use that one"):
-        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port), catchup_mb_s, stack)
+        ring = KeyRing(data) if guarded == "keys" else None
+        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port, ring), catchup_mb_s, stack)
+        if guarded == "none":
+            log.warning(insecure(host))
         log.info("serving", extra={"data": str(data), "pub_port": pub_port, "catchup_port": catchup_port})
         try:
             while not stop.is_set():
@@ -132,6 +142,13 @@ class Gateway:
         except WireError as error:
             self._count(request.address, str(error))
             self._send(request.client, encode(Refused(str(error), was_damaged=True)))
+            return
+        forbidden = fault(request.caller, message)
+        if forbidden:
+            self._count(request.address, forbidden)
+            if isinstance(message, Hello):
+                is_final = request.caller is not None and request.caller.role is not None
+                self._send(request.client, encode(Refused(forbidden, is_final=is_final)))
             return
         for frames in self._answers(request.client, message):
             self._send(request.client, frames)

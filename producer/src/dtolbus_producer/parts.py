@@ -4,7 +4,7 @@ import math
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,15 +12,20 @@ import msgspec
 import zmq
 
 from dtolbus import files
+from dtolbus.connecting import connected
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.identity import Identity
+from dtolbus.keyring import KeyRing
+from dtolbus.keys import Keys, load_keys
 from dtolbus.topics import quote
 from dtolbus.wire import Hello, Welcome, decode, encode
+from dtolbus_producer.addresses import bind_address, insecure
 from dtolbus_producer.children import Child, ChildSpec
 from dtolbus_producer.config import Config, GatewayConfig, dump_config
 from dtolbus_producer.plan import batch_age_s, place_of, worker_arguments
-from dtolbus_producer.ports import port_problem
+from dtolbus_producer.ports import host_problem, port_problem
 from dtolbus_producer.resuming import newest_runs, run_names
+from dtolbus_producer.sinkconfig import SinkConfig
 
 _PROBE_S = 0.2
 OVERTIME_S = 15.0
@@ -30,7 +35,15 @@ OVERTIME_S = 15.0
 class Parts:
     """The child processes of one data folder, none of them started; `data` is made where it is missing."""
 
-    def __init__(self, config: Config, data: Path, *, dsn: str | None = None, duration_s: float | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data: Path,
+        *,
+        dsn: str | None = None,
+        duration_s: float | None = None,
+        key_files: Mapping[str, Path] | None = None,
+    ) -> None:
         self.logs = data / "logs"
         path = self.logs / "config.json"
         write_config(config, path)
@@ -39,6 +52,9 @@ class Parts:
         self.identity = Identity(stack=uuid.uuid4().hex)
         """What its gateway answers to, and its sinks expect: ports may come to be another stack's."""
         of_this_start = {"DTOLBUS_STACK": self.identity.stack}
+        key_files = key_files or {}
+        self.keys = next((load_keys(path) for path in key_files.values()), None)
+        """Those with which this process asks its gateway, where that asks for some."""
         self.gateway = self._child(
             "gateway",
             _always(
@@ -46,6 +62,8 @@ class Parts:
                     *("dtolbus_producer", "gateway", "serve", str(data), "--host", served.host),
                     *("--pub-port", str(served.pub_port), "--catchup-port", str(served.catchup_port)),
                     *("--catchup-mb-s", str(served.catchup_mb_s)),
+                    *(["--require-keys"] if served.require_keys else []),
+                    *(["--insecure-lan"] if served.insecure_lan else []),
                 ]
             ),
             of_this_start,
@@ -54,7 +72,7 @@ class Parts:
             sink.name: self._child(
                 f"sink-{quote(sink.name)}",
                 _always(worker_arguments(sink, config, data)),
-                {**of_this_start, **({"DTOLBUS_DSN": dsn} if sink.kind == "postgres" and dsn is not None else {})},
+                {**of_this_start, **_own_environment(sink, dsn, key_files.get(sink.name))},
                 may_fail=not config.devices,
             )
             for sink in config.sinks
@@ -76,6 +94,14 @@ class Parts:
         may_fail: bool = False,
     ) -> Child:
         return Child(ChildSpec(name, arguments, environment, may_fail=may_fail), self.logs)
+
+
+def _own_environment(sink: SinkConfig, dsn: str | None, key_file: Path | None) -> dict[str, str]:
+    """Return what only this sink's worker is told. A sink of another gateway has no key of this one's."""
+    found = {"DTOLBUS_DSN": dsn} if sink.kind == "postgres" and dsn is not None else {}
+    if key_file is not None and not {"connect", "catchup", "key"} & sink.options.keys():
+        found["DTOLBUS_KEY"] = str(key_file)
+    return found
 
 
 def write_config(config: Config, path: Path) -> None:
@@ -153,7 +179,17 @@ def first_screen(config: Config, data: Path) -> list[str]:
         f"counts   records: a block, or a poll; lag: records not stored yet; commits: {commits(config)}",
         f"bus      tcp://{served.host}:{served.pub_port}, catch-up :{served.catchup_port}; logs in {data / 'logs'}; "
         f"Ctrl-C ends, drains and verifies",
+        *_keys_line(served, data),
     ]
+
+
+def _keys_line(served: GatewayConfig, data: Path) -> list[str]:
+    guarded = served.protection()
+    if guarded == "loopback":
+        return []
+    if guarded == "none":
+        return [f"WARNING  {insecure(served.host)}"]
+    return [f"keys     asked of everybody; `dtolbus keys new NAME --data {data}` makes one for another machine"]
 
 
 def commits(config: Config) -> str:
@@ -179,18 +215,35 @@ def with_ports(gateway: GatewayConfig) -> GatewayConfig:
 
 def check_ports(gateway: GatewayConfig) -> None:
     """Raise CannotStartError where a port is taken; checked before any sink could talk to whoever has it."""
+    address = bind_address(gateway.host)
+    problem = host_problem(address)
+    if problem is not None:
+        raise CannotStartError(problem)
     for option, port in (("--pub-port", gateway.pub_port), ("--catchup-port", gateway.catchup_port)):
-        problem = port_problem(gateway.host, port)
+        problem = port_problem(address, port)
         if problem is not None:
             raise CannotStartError(f"port {port} is {problem}, or choose another with {option}")
 
 
-def gateway_answers(gateway: GatewayConfig, expected: Identity) -> bool:
-    """Return whether it is the expected gateway that answers a Hello there."""
-    context = zmq.Context()
-    dealer = context.socket(zmq.DEALER)
+def key_files(config: Config, data: Path) -> dict[str, Path]:
+    """Return the key files of the stack's own sinks by their names, made where they are missing; none where not needed.
+
+    Raises CannotStartError.
+    """
+    if config.gateway.protection() != "keys":
+        return {}
+    ring = KeyRing(data)
     try:
-        dealer.connect(f"tcp://{gateway.host}:{gateway.catchup_port}")
+        return {sink.name: ring.of_sink(sink.name) for sink in config.sinks}
+    except OSError as error:
+        raise CannotStartError(f"{error.filename}: the sinks' keys cannot be had: {error.strerror or error}") from error
+
+
+def gateway_answers(gateway: GatewayConfig, expected: Identity, keys: Keys | None = None) -> bool:
+    """Return whether it is the expected gateway that answers a Hello there."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dealer = connected(context, zmq.DEALER, gateway.urls()[1], keys=keys)
+    try:
         dealer.send_multipart(encode(Hello(worker="", expects=expected)), zmq.NOBLOCK)
         if not dealer.poll(round(_PROBE_S * 1000)):
             return False

@@ -49,6 +49,9 @@ class UpOptions:
     index: str | None = None
     partition: str | None = None
     hypertable: bool = False
+    host: str | None = None
+    require_keys: bool = False
+    insecure_lan: bool = False
     pub_port: int | None = None
     catchup_port: int | None = None
     meta: Mapping[str, str] | None = None
@@ -86,6 +89,9 @@ def resolve(options: UpOptions) -> Config:
     gateway = config.gateway
     gateway = msgspec.structs.replace(
         gateway,
+        host=options.host or gateway.host,
+        require_keys=options.require_keys or gateway.require_keys,
+        insecure_lan=options.insecure_lan or gateway.insecure_lan,
         pub_port=options.pub_port or gateway.pub_port,
         catchup_port=options.catchup_port or gateway.catchup_port,
     )
@@ -197,14 +203,12 @@ def batch_age_s(sink: SinkConfig) -> float:
 def worker_arguments(sink: SinkConfig, config: Config, data: Path) -> Sequence[str]:
     """Return the worker's command line after `python -m`; without the DSN, which never stands on one.
 
-    Raises CannotStartError where the workers are not installed.
+    Raises CannotStartError where the workers are not installed, or the gateway's host is no address.
     """
     if find_spec("dtolbus_workers") is None:
         raise CannotStartError("the sinks are not installed: pip install 'dtolbus-workers[all]'")
-    gateway = config.gateway
-    arguments = ["dtolbus_workers", sink.kind, "--name", sink.name]
-    arguments += ["--connect", f"tcp://{gateway.host}:{gateway.pub_port}"]
-    arguments += ["--catchup", f"tcp://{gateway.host}:{gateway.catchup_port}"]
+    connect, catchup = config.gateway.urls()
+    arguments = ["dtolbus_workers", sink.kind, "--name", sink.name, "--connect", connect, "--catchup", catchup]
     if sink.kind != "postgres":
         arguments += ["--out", place_of(sink, data)]
     if sink.blocks is not None:

@@ -10,6 +10,21 @@ _WHY = {
 }
 
 
+def not_here(host: str) -> str:
+    """Return what to say of a host that is no address of this machine."""
+    return f"--host {host}: this machine has no such address; choose one that it has, or 0.0.0.0 for all of them"
+
+
+def host_problem(host: str) -> str | None:
+    """Return what is wrong with an IPv4 address that is to be bound; None where this machine has it."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError as error:
+            return not_here(host) if error.errno == errno.EADDRNOTAVAIL else None
+    return None
+
+
 def port_problem(host: str, port: int) -> str | None:
     """Return why the port cannot be had and what to do; None where it is free, or 0 (any free one)."""
     with socket.socket() as probe:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import zmq
 
-from dtolbus.errors import CannotStartError
 from dtolbus.wire import Frame
+from dtolbus_producer.binding import Binding
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,6 @@ _MOST_TOPICS = 1000
 _MOST_WORDS = 10_000
 """Taken from subscribers in one turn."""
 _REST_S = 1.0
-_PORT_GONE_S = 10.0
 
 
 class Publisher:
@@ -31,38 +30,36 @@ class Publisher:
     """
 
     def __init__(self, bind: "Callable[[], zmq.Socket[bytes]]") -> None:
-        self._bind = bind
-        self._socket: zmq.Socket[bytes] | None = bind()
+        self._binding = Binding(bind)
         self._topics: set[bytes] = set()
-        self._rested_at = 0.0
         self._is_logged = False
 
     def publish(self, frames: list[Frame], *, copy: bool) -> None:
         """Send to all who subscribed; those who are behind by more than the mark miss it."""
-        if self._socket is not None:
+        socket = self._binding.socket
+        if socket is not None:
             *before, last = frames
             for frame in before:
-                self._socket.send(frame, zmq.SNDMORE, copy)
-            self._socket.send(last, 0, copy)
+                socket.send(frame, zmq.SNDMORE, copy)
+            socket.send(last, 0, copy)
 
     def tend(self, now: float) -> None:
         """Take what subscribers say; `now` is monotonic, s. Raises CannotStartError where the port is lost."""
-        if self._socket is None:
-            if now - self._rested_at >= _REST_S:
-                self._go_on(now)
-        elif not self._took_all(self._socket):
+        self._binding.tend(now)
+        if self._binding.socket is not None and not self._took_all(self._binding.socket):
             level = logging.DEBUG if self._is_logged else logging.WARNING
             log.log(level, "too many subscriptions: all subscribers are cut off", extra={"topics": len(self._topics)})
             self._is_logged = True
-            self._socket.close(linger=0)
-            self._socket = None
-            self._topics.clear()
-            self._rested_at = now
+            self.cut(now, _REST_S)
+
+    def cut(self, now: float, rest_s: float = 0.0) -> None:
+        """Cut off all subscribers; after `rest_s` the socket is made anew."""
+        self._binding.cut(now, rest_s)
+        self._topics.clear()
 
     def close(self, linger_ms: int) -> None:
         """Close the socket; what was just published has `linger_ms` to leave."""
-        if self._socket is not None:
-            self._socket.close(linger=linger_ms)
+        self._binding.close(linger_ms)
 
     def _took_all(self, socket: "zmq.Socket[bytes]") -> bool:
         """Take what subscribers say; return whether it keeps within the bounds."""
@@ -78,13 +75,3 @@ class Publisher:
             if len(self._topics) > _MOST_TOPICS:
                 return False
         return False
-
-    def _go_on(self, now: float) -> None:
-        try:
-            self._socket = self._bind()
-        except (
-            CannotStartError,
-            zmq.ZMQError,
-        ):  # libzmq may not have let go of the port yet, or there is no descriptor
-            if now - self._rested_at > _PORT_GONE_S:
-                raise

@@ -1,21 +1,33 @@
 """The gateway's two sockets: XPUB for what is live, ROUTER for catch-up. Nothing here blocks."""
 
 import errno
-import ipaddress
+import logging
+import time
 from typing import NamedTuple
 
 import zmq
 
 from dtolbus.bounds import fits
+from dtolbus.connecting import CURVE_BYTES
 from dtolbus.errors import CannotStartError
+from dtolbus.keyring import KeyRing
 from dtolbus.wire import MAX_FRAMES, MAX_HEADER_BYTES, Frame
+from dtolbus_producer.access import Caller
+from dtolbus_producer.addresses import bind_address, reached_at
+from dtolbus_producer.binding import Binding
+from dtolbus_producer.door import Door
+from dtolbus_producer.ports import not_here
 from dtolbus_producer.publishing import SUBSCRIPTIONS_QUEUED, TOPIC_BYTES, Publisher
 from dtolbus_producer.serving import ClientGoneError
+from dtolbus_producer.strangers import check_strangers
+
+log = logging.getLogger(__name__)
 
 _COPY_BELOW_BYTES = 64 * 1024
 _REQUESTS_QUEUED = 64
 """For each client; one may have the size of a header."""
 _LINGER_MS = 500
+_CUT_WAIT_S = 0.005
 
 
 class Request(NamedTuple):
@@ -25,30 +37,50 @@ class Request(NamedTuple):
     """Its routing id."""
     address: str
     frames: list[Frame]
+    caller: Caller | None = None
+    """Whose key it has; None where none is asked for."""
 
 
 class GatewaySockets:
-    """Binds both ports on the loopback. Raises CannotStartError where one is in use, or the host is another."""
+    """Binds both ports; with a key ring whoever is not allowed by it stays out.
 
-    def __init__(self, host: str, pub_port: int, catchup_port: int) -> None:
-        address = loopback_address(host)
+    Raises CannotStartError where a port is in use, the host is no address of this machine, or the keys fail.
+    """
+
+    def __init__(self, host: str, pub_port: int, catchup_port: int, ring: KeyRing | None = None) -> None:
+        address = bind_address(host)
         self._context = zmq.Context()
+        self._door: Door | None = None
         try:
-            self._pub = Publisher(lambda: self._bound(zmq.XPUB, f"tcp://{address}:{pub_port}", pub_port, "--pub-port"))
-            self._router = self._bound(zmq.ROUTER, f"tcp://{address}:{catchup_port}", catchup_port, "--catchup-port")
-        except CannotStartError:
+            self._door = None if ring is None else Door(self._context, ring)
+            self._pub = Publisher(lambda: self._bound(zmq.XPUB, address, pub_port, "--pub-port"))
+            self._router = Binding(lambda: self._bound(zmq.ROUTER, address, catchup_port, "--catchup-port"))
+            if self._door is not None:
+                live, catchup = (f"tcp://{reached_at(host)}:{port}" for port in (pub_port, catchup_port))
+                check_strangers(live, catchup, self._door.keys.public, self._door.answer)
+        except BaseException:
             self._context.destroy(linger=0)
             raise
 
     def close(self) -> None:
         """Close both; what was just published has half a second to leave."""
         self._pub.close(_LINGER_MS)
-        self._router.close(linger=_LINGER_MS)
+        self._router.close(_LINGER_MS)
+        if self._door is not None:
+            self._door.close()
         self._context.term()
 
     def wait(self, timeout_s: float) -> None:
         """Return when a request is there, or after the time."""
-        self._router.poll(round(timeout_s * 1000), zmq.POLLIN)
+        router = self._router.socket
+        if router is None:
+            time.sleep(min(timeout_s, _CUT_WAIT_S))
+        elif self._door is None:
+            router.poll(round(timeout_s * 1000), zmq.POLLIN)
+        else:
+            zmq.select([router, self._door.asked], [], [], timeout_s)
+        if self._door is not None:
+            self._door.answer()
 
     def publish(self, frames: list[Frame]) -> None:
         """Send to all who subscribed; those who are behind by more than the mark miss it.
@@ -59,13 +91,25 @@ class GatewaySockets:
             self._pub.publish(frames, copy=_small(frames))
 
     def tend(self, now: float) -> None:
-        """Take what subscribers say; `now` is monotonic, s. Raises CannotStartError where their port is lost."""
+        """Take what subscribers say, and notice which keys are allowed; `now` is monotonic, s.
+
+        Where a key was taken back everybody is cut off: libzmq cannot close one connection. Those who are allowed
+        connect again by themselves, and fetch what they missed. Raises CannotStartError where a port is lost.
+        """
+        if self._door is not None and self._door.look(now):
+            log.warning("a key was taken back: everybody has to connect again")
+            self._pub.cut(now)
+            self._router.cut(now)
         self._pub.tend(now)
+        self._router.tend(now)
 
     def send(self, client: bytes, frames: list[Frame]) -> bool:
         """Send to one client; False where it takes nothing now. Raises ClientGoneError."""
+        router = self._router.socket
+        if router is None:
+            raise ClientGoneError
         try:
-            self._router.send_multipart([client, *frames], zmq.NOBLOCK, copy=_small(frames))
+            router.send_multipart([client, *frames], zmq.NOBLOCK, copy=_small(frames))
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -76,35 +120,42 @@ class GatewaySockets:
 
     def receive(self) -> Request | None:
         """Return the next request; None where there is none now."""
+        router = self._router.socket
+        if router is None:
+            return None
         try:
-            part = self._router.recv(zmq.NOBLOCK, copy=False)
+            part = router.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
         parts = [part]
         while part.more:
-            part = self._router.recv(copy=False)
+            part = router.recv(copy=False)
             if len(parts) <= MAX_FRAMES + 1:
                 parts.append(part)
         try:
             address = str(part.get("Peer-Address"))
         except zmq.ZMQError:
             address = "unknown"
-        return Request(parts[0].bytes, address, [part.bytes for part in parts[1:]])
+        caller = None if self._door is None else self._door.caller(part)
+        return Request(parts[0].bytes, address, [part.bytes for part in parts[1:]], caller)
 
-    def _bound(self, kind: int, url: str, port: int, option: str) -> "zmq.Socket[bytes]":
+    def _bound(self, kind: int, address: str, port: int, option: str) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)
-        socket.set(zmq.MAXMSGSIZE, TOPIC_BYTES if kind == zmq.XPUB else MAX_HEADER_BYTES)
+        largest = TOPIC_BYTES if kind == zmq.XPUB else MAX_HEADER_BYTES
+        socket.set(zmq.MAXMSGSIZE, largest + (0 if self._door is None else CURVE_BYTES))
         socket.set(zmq.HANDSHAKE_IVL, 3000)
         socket.set(zmq.SNDHWM, 1000)
         socket.set(zmq.RCVHWM, SUBSCRIPTIONS_QUEUED if kind == zmq.XPUB else _REQUESTS_QUEUED)
         socket.set(zmq.IPV6, 0)
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)
+        if self._door is not None:
+            self._door.guard(socket)
         try:
-            socket.bind(url)
+            socket.bind(f"tcp://{address}:{port}")
         except zmq.ZMQError as error:
             socket.close(linger=0)
-            raise CannotStartError(_why_not(error, port, option)) from error
+            raise CannotStartError(_why_not(error, address, port, option)) from error
         return socket
 
 
@@ -112,22 +163,9 @@ def _small(frames: list[Frame]) -> bool:
     return sum(map(len, frames)) < _COPY_BELOW_BYTES
 
 
-def loopback_address(host: str) -> str:
-    """Return the IPv4 loopback address that the host is. Raises CannotStartError for any other."""
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        if ipaddress.IPv4Address(host).is_loopback:
-            return host
-    except ipaddress.AddressValueError:
-        pass
-    raise CannotStartError(
-        f"--host {host}: an address that others can reach needs keys, which this version does not have; "
-        f"use --host 127.0.0.1 (and an ssh tunnel for other machines)"
-    )
-
-
-def _why_not(error: zmq.ZMQError, port: int, option: str) -> str:
+def _why_not(error: zmq.ZMQError, address: str, port: int, option: str) -> str:
+    if error.errno == errno.EADDRNOTAVAIL:
+        return not_here(address)
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is in use: stop what uses it, or choose another with {option}"
     if error.errno == errno.EACCES:

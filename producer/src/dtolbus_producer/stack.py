@@ -20,7 +20,15 @@ from dtolbus_producer.config import Config
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
 from dtolbus_producer.outside import registered_outside
-from dtolbus_producer.parts import OVERTIME_S, Parts, check_ports, first_screen, gateway_answers, with_ports
+from dtolbus_producer.parts import (
+    OVERTIME_S,
+    Parts,
+    check_ports,
+    first_screen,
+    gateway_answers,
+    key_files,
+    with_ports,
+)
 from dtolbus_producer.plan import batch_age_s
 from dtolbus_producer.postgres_embedded import EMBEDDED, EmbeddedPostgres
 from dtolbus_producer.progress import Rates
@@ -63,6 +71,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         taken = f"{data} has a `dtolbus up` already: stop it, or choose another folder with --data"
         held.enter_context(locked(data / LOCK_FILE, taken))
         check_ports(config.gateway)
+        keys = key_files(config, data)
         refuse_shared(config.devices)
         dsn = next((sink.dsn for sink in config.sinks if sink.kind == "postgres"), None)
         server = held.enter_context(EmbeddedPostgres(data)) if dsn == EMBEDDED else None
@@ -71,7 +80,7 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
             say(line)
         for name, what in registered_outside(config, data):
             say(f"the sink {name!r} is {what}", err=True)
-        parts = Parts(config, data, dsn=dsn, duration_s=duration_s)
+        parts = Parts(config, data, dsn=dsn, duration_s=duration_s, key_files=keys)
         session = Session(config, data, parts, duration_s, server)
         with Certificate(data) as certificate:
             grace_s = _END_S
@@ -273,7 +282,8 @@ class Session:
     def _await_gateway(self, stop: threading.Event) -> None:
         """Wait for our own gateway: why it cannot start is the reason, whatever sinks say of who has its ports."""
         gateway, phase, end = self._parts.gateway, "starting the gateway", time.monotonic() + _GATEWAY_S
-        while not stop.is_set() and not gateway_answers(self._gateway_config, self._parts.identity):
+        config, keys = self._gateway_config, self._parts.keys
+        while not stop.is_set() and not gateway_answers(config, self._parts.identity, keys):
             self._turn(phase, [gateway])
             if time.monotonic() > end:
                 raise CannotStartError(f"{phase}: nothing for {_GATEWAY_S:.0f} s; see {gateway.log}")

@@ -5,7 +5,9 @@ import time
 
 import zmq
 
-from dtolbus.connecting import Handshakes, connected
+from dtolbus.connecting import connected
+from dtolbus.handshakes import Handshakes
+from dtolbus.keys import Keys
 from dtolbus.wire import Message, Refused, encode
 
 log = logging.getLogger(__name__)
@@ -20,14 +22,17 @@ until what was asked gets on."""
 class CatchUp:
     """A connection to the catch-up socket at `url`, there once `keep` was called."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", poller: zmq.Poller, url: str) -> None:
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", poller: zmq.Poller, url: str, keys: Keys | None = None
+    ) -> None:
         self.is_damaged = False
         """Whether a message of this connection was damaged, in either direction: something may not have arrived."""
         self._context = context
         self._poller = poller
         self._url = url
+        self._keys = keys
         self._socket: zmq.Socket[bytes] | None = None
-        self._handshakes: Handshakes | None = None
+        self.handshakes: Handshakes | None = None
         self._answered_at = 0.0
         self._is_unanswered = False
         """Whether nothing came since the last question."""
@@ -38,12 +43,15 @@ class CatchUp:
 
         After a reconnection too: the gateway may be another one, which knows nothing of what was asked.
         """
-        silent_s = time.monotonic() - self._answered_at
+        now = time.monotonic()
+        silent_s = now - self._answered_at
         is_lost = self.is_damaged and silent_s > self._damaged_s
         is_silent = (is_waiting or self._is_unanswered) and silent_s > _ANSWER_S
-        if self._socket is not None and not is_lost and not is_silent and not self.is_reconnected():
+        is_given_up = self.handshakes is not None and self.handshakes.is_due(now)
+        is_due = is_lost or is_silent or is_given_up or self.is_reconnected()
+        if self._socket is not None and not is_due:
             return False
-        if self._socket is not None:
+        if self._socket is not None and not is_given_up:
             facts = {"to": self._url, "silent": is_silent, "damaged": is_lost, "after_s": self._damaged_s}
             log.info("catch-up connects anew", extra=facts)
         if is_lost:
@@ -55,7 +63,7 @@ class CatchUp:
 
     def is_reconnected(self) -> bool:
         """Return whether what came may be another gateway's than what was asked."""
-        return self._handshakes is not None and self._handshakes.count() > 1
+        return self.handshakes is not None and self.handshakes.count() > 1
 
     def asked(self) -> None:
         """Wait for an answer, from the first question on."""
@@ -99,14 +107,14 @@ class CatchUp:
         if self._socket is None:
             return
         self._poller.unregister(self._socket)
-        if self._handshakes is not None:
-            self._handshakes.close()
-            self._handshakes = None
+        if self.handshakes is not None:
+            self.handshakes.close()
+            self.handshakes = None
         self._socket.close(linger=linger_ms)
         self._socket = None
 
     def _renew(self) -> None:
         self.close()
-        self._socket = connected(self._context, zmq.DEALER, self._url)
-        self._handshakes = Handshakes(self._socket)
+        self._socket = connected(self._context, zmq.DEALER, self._url, keys=self._keys)
+        self.handshakes = Handshakes(self._socket, self._url, self._keys)
         self._poller.register(self._socket, zmq.POLLIN)

@@ -271,8 +271,17 @@ def parse_pairs(pairs: Sequence[str], what: str) -> dict[str, str]:
 @option("--catchup", help="The gateway's catch-up socket: also get what the journal already holds.")
 @topic_option()
 @option("--duration", type=Seconds(), help="Seconds after which to end, or a time like 5min, 2h.")
+@option(
+    "--key", "key", type=click.Path(path_type=Path), help="This machine's key file, where the gateway asks for one."
+)
+@option("--server-key", metavar="FILE|KEY", help="The gateway's public key, where the key file has none.")
 def listen(
-    url: str | None, config: Path | None, catchup: str | None, topics: tuple[str, ...], duration: float | None
+    url: str | None,
+    config: Path | None,
+    catchup: str | None,
+    topics: tuple[str, ...],
+    duration: float | None,
+    **key: Any,
 ) -> None:
     """Show what arrives from a gateway: rate, lag, gaps. URL is like tcp://daq-pc:5601."""
     from dtolbus import listen as listening  # noqa: PLC0415  # numpy is heavy, and not every command needs it
@@ -285,5 +294,5 @@ def listen(
         url = gateway_urls(config)[0]
     stop = stop_event()
     end = time.monotonic() + duration if duration else math.inf
-    with Subscriber(url, topics=topics, catchup=catchup, events=True) as subscriber:
+    with Subscriber(url, topics=topics, catchup=catchup, events=True, **key) as subscriber:
         listening.listen(subscriber, click.echo, lambda: stop.is_set() or time.monotonic() > end, first_s=5.0)

@@ -12,9 +12,11 @@ import msgspec
 import zmq
 
 from dtolbus.catchup import CatchUp
-from dtolbus.connecting import MARK, Handshakes, connected, received
+from dtolbus.connecting import MARK, connected, received
 from dtolbus.errors import CannotStartError, WireError
+from dtolbus.handshakes import Entrance, Handshakes
 from dtolbus.identity import Admission, foreign
+from dtolbus.keys import Keys
 from dtolbus.records import RunInfo
 from dtolbus.rollcall import RollCall
 from dtolbus.sequencer import Gone, Item, Sequencer, Step, size_of
@@ -63,6 +65,8 @@ class Endpoints:
     """Its catch-up socket: `tcp://daq-pc:5602`; None: live only, a hole is a gap."""
     topics: tuple[str, ...] = ()
     """Topic prefixes to take (`block/`, `reading/sim1/`); none: all records."""
+    keys: Keys | None = None
+    """Those of this client, where the gateway asks for some."""
 
     def takes(self, run: RunInfo) -> bool:
         """Return whether the topics cover the run."""
@@ -98,9 +102,10 @@ class Client:
         self._poller = zmq.Poller()
         self._sub: zmq.Socket[bytes] | None = None
         self._handshakes: Handshakes | None = None
-        """Those of the SUB, where it matters who is at the other end."""
+        """Those of the SUB."""
+        self._entrance = Entrance()
         self._connections = 0
-        self._catchup = None if at.catchup is None else CatchUp(self._context, self._poller, at.catchup)
+        self._catchup = None if at.catchup is None else CatchUp(self._context, self._poller, at.catchup, at.keys)
         self._heard_at = 0.0
         """When the SUB last heard anything, or was made."""
         self._is_silent = False
@@ -118,6 +123,11 @@ class Client:
         """Records that the gateway may still send of the Fetch on its way."""
         self._positions = {position.run_id: position for position in self._hello.positions}
         self._acks: deque[Ack] = deque()
+
+    @property
+    def trouble(self) -> str:
+        """Why the gateway does not let this client in; empty where it does. May be asked from any thread."""
+        return self._entrance.trouble
 
     @property
     def gone(self) -> list[Gone]:
@@ -325,9 +335,12 @@ class Client:
     def _keep_sockets(self) -> None:
         """Make the sockets, make them anew when they fell silent, and say Hello."""
         now = time.monotonic()
+        catchup_handshakes = None if self._catchup is None else self._catchup.handshakes
+        self._entrance.look((self._handshakes, catchup_handshakes), self._heard_at, now)
         is_silent = now - self._heard_at > _SILENCE_S
-        if self._sub is None or self._is_mark_lower or self._connections > 1 or is_silent:
-            if self._sub is not None and is_silent:
+        is_given_up = self._handshakes is not None and self._handshakes.is_due(now)
+        if self._sub is None or self._is_mark_lower or self._connections > 1 or is_silent or is_given_up:
+            if self._sub is not None and is_silent and not is_given_up:
                 self._tell_silence()
             if self._sub is not None and not self._is_mark_lower:
                 self._hello_at = -math.inf  # the runs that it was heard of may be gone
@@ -376,9 +389,10 @@ class Client:
         if self._sub is not None:
             self._poller.unregister(self._sub)
             self._close_sub(self._sub)
-        self._sub = connected(self._context, zmq.SUB, self._at.connect, self._mark)
+        self._sub = connected(self._context, zmq.SUB, self._at.connect, self._mark, self._at.keys)
+        self._handshakes = Handshakes(self._sub, self._at.connect, self._at.keys)
         if self._admission.expects:
-            self._handshakes, self._connections = Handshakes(self._sub), 0
+            self._connections = 0
             self._admission.connected()
         for prefix in (*(self._at.topics or ("block/", "reading/", "note/")), "heartbeat/"):
             self._sub.subscribe(prefix)

@@ -13,7 +13,8 @@ from dtolbus.errors import UsageError
 from dtolbus.tomlreading import read_toml
 
 DEFAULT_DATA = Path("data")
-_LOOPBACK, _PUB_PORT, _CATCHUP_PORT = "127.0.0.1", 5601, 5602
+_LOOPBACK, _ALL = "127.0.0.1", "0.0.0.0"  # noqa: S104  # nothing is bound here
+_PUB_PORT, _CATCHUP_PORT = 5601, 5602
 
 config_option = option(
     "--config", type=click.Path(path_type=Path), help="dtolbus.toml: for the data folder that it names."
@@ -53,6 +54,7 @@ def gateway_urls(config: Path) -> tuple[str, str]:
     ports = (served.get("pub_port", _PUB_PORT), served.get("catchup_port", _CATCHUP_PORT))
     if 0 in ports:
         raise UsageError(f"{config}: [gateway] has a port of 0, any free one: `dtolbus up` says which it took")
+    host = _LOOPBACK if host == _ALL else host
     return f"tcp://{host}:{ports[0]}", f"tcp://{host}:{ports[1]}"
 
 

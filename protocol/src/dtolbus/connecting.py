@@ -3,10 +3,14 @@
 import zmq
 
 from dtolbus.errors import UsageError
+from dtolbus.keys import Keys
 from dtolbus.wire import MAX_MESSAGE_BYTES, Frame
 
 MARK = 1000
 """High-water mark of a socket, messages."""
+
+CURVE_BYTES = 64
+"""So much longer than its frame is at most what travels of it with keys."""
 
 _COPIED_BYTES = 64 << 10
 """Of a frame: a larger one is kept where libzmq received it."""
@@ -22,13 +26,19 @@ def received(socket: "zmq.Socket[bytes]") -> list[Frame]:
     return frames
 
 
-def connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, mark: int = MARK) -> "zmq.Socket[bytes]":
+def connected(
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, mark: int = MARK, keys: Keys | None = None
+) -> "zmq.Socket[bytes]":
     """Return a socket that connects to `url`; `mark` is how many received messages it queues.
 
-    Raises UsageError where `url` is no address.
+    With keys it talks to nobody but the server that they name. Raises UsageError where `url` is no address.
     """
     socket = context.socket(kind)
-    socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES + (0 if keys is None else CURVE_BYTES))
+    if keys is not None:
+        socket.set(zmq.CURVE_SERVERKEY, keys.server.encode())
+        socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
+        socket.set(zmq.CURVE_SECRETKEY, keys.secret.reveal().encode())
     socket.set(zmq.HANDSHAKE_IVL, 3000)
     socket.set(zmq.RCVHWM, mark)
     socket.set(zmq.SNDHWM, MARK)
@@ -40,24 +50,3 @@ def connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, ma
         socket.close()
         raise UsageError(f"{url!r} is not an address like tcp://daq-pc:5601 ({error})") from error
     return socket
-
-
-class Handshakes:
-    """Counts how often a socket has connected."""
-
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
-        self._socket = socket
-        self._monitor = socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
-        self._count = 0
-
-    def count(self) -> int:
-        """Return how often until now: what was received before this was asked came over no later connection."""
-        while self._monitor.poll(0):
-            self._monitor.recv_multipart()
-            self._count += 1
-        return self._count
-
-    def close(self) -> None:
-        """Count no longer; to be called before the socket is closed."""
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)

@@ -36,6 +36,11 @@ def open_new(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o644)
 
 
+def open_private(path: Path) -> int:
+    """Create a file for appending that only its owner can read, from its first byte on; FileExistsError as above."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600)
+
+
 def open_existing(path: Path) -> int:
     """Open a file for appending and reading; FileNotFoundError where there is none, OSError where it is no file."""
     return _regular(path, os.O_RDWR | os.O_APPEND)
@@ -55,6 +60,15 @@ def read(path: Path) -> bytes:
     """Return all that a file holds. Raises OSError as `open_read` does."""
     with os.fdopen(open_read(path), "rb") as file:
         return file.read()
+
+
+def read_start(path: Path, size: int) -> bytes:
+    """Return the first bytes of a file, at most so many. Raises OSError as `open_read` does."""
+    fd = open_read(path)
+    try:
+        return read_at(fd, size, 0)
+    finally:
+        os.close(fd)
 
 
 def append(fd: int, parts: Sequence[Bytes]) -> int:
@@ -149,6 +163,11 @@ def publish_new(temp: Path, final: Path) -> None:
         _rename_noreplace(temp, final)
     else:
         os.unlink(temp)
+
+
+def put(temp: Path, final: Path) -> None:
+    """Give a finished temporary file its final name, in the place of what had it."""
+    _retried(lambda: os.replace(temp, final))
 
 
 def replace(path: Path, data: bytes, *, synced: bool = True) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import zmq
 
+from dtolbus.client import Endpoints
 from dtolbus.connecting import connected
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.ranges import in_words
@@ -73,9 +74,10 @@ class _Stream:
         return text
 
 
-def nothing_heard(connect: str, after_s: float) -> CannotStartError:
+def nothing_heard(at: Endpoints, after_s: float) -> CannotStartError:
     """Return what to say where nothing at all came from a gateway; asks whether it is its other port."""
-    if _answers(connect):
+    connect = at.connect
+    if _answers(at):
         return CannotStartError(
             f"nothing heard from {connect}: that is a gateway's catch-up port; name its port of live records instead "
             f"(5601 by default), and this one with --catchup"
@@ -86,10 +88,10 @@ def nothing_heard(connect: str, after_s: float) -> CannotStartError:
     )
 
 
-def _answers(url: str) -> bool:
-    """Return whether a gateway answers a Hello there."""
+def _answers(at: Endpoints) -> bool:
+    """Return whether a gateway answers a Hello at the port of live records."""
     context = zmq.Context()
-    dealer = connected(context, zmq.DEALER, url)
+    dealer = connected(context, zmq.DEALER, at.connect, keys=at.keys)
     try:
         dealer.send_multipart(encode(Hello(worker="")), zmq.NOBLOCK)
         return bool(dealer.poll(_ANSWER_MS)) and isinstance(decode(dealer.recv_multipart()), Welcome)
@@ -122,7 +124,8 @@ class _Silence:
 def listen(subscriber: Subscriber, say: Callable[[str], None], stopped: Callable[[], bool], first_s: float) -> None:
     """Say once a second what arrived, until `stopped`.
 
-    Raises CannotStartError where nothing at all is heard in the first `first_s` seconds.
+    Raises CannotStartError where nothing at all is heard in the first `first_s` seconds, and where the gateway does not
+    let the subscriber in, or not any more.
     """
     streams: dict[str, _Stream] = {}
     silence = _Silence(subscriber.connect)
@@ -133,9 +136,11 @@ def listen(subscriber: Subscriber, say: Callable[[str], None], stopped: Callable
             is_quiet = False
             stream = streams.setdefault(item.run.run_id, _Stream(item.run))
             _say(say, stream.take(item))
+        if subscriber.trouble:
+            raise CannotStartError(subscriber.trouble)
         now, heard_at = time.monotonic(), subscriber.heard_at
         if heard_at is None and now - begun > first_s:
-            raise nothing_heard(subscriber.connect, first_s)
+            raise nothing_heard(subscriber.endpoints, first_s)
         if is_quiet and heard_at is not None and now - begun > first_s:
             is_quiet = False
             say(f"connected to {subscriber.connect}; no record yet: nothing is recorded there now, or no --topic fits")
@@ -146,7 +151,7 @@ def listen(subscriber: Subscriber, say: Callable[[str], None], stopped: Callable
                 _say(say, stream.line(now - said))
             said = now
     if subscriber.heard_at is None:
-        raise nothing_heard(subscriber.connect, time.monotonic() - begun)
+        raise nothing_heard(subscriber.endpoints, time.monotonic() - begun)
 
 
 def _say(say: Callable[[str], None], line: str | None) -> None:

@@ -1,5 +1,6 @@
 """A journal on another machine, read through its gateway's catch-up socket as if it were a folder. It blocks."""
 
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -9,6 +10,8 @@ import zmq
 
 from dtolbus.connecting import connected
 from dtolbus.errors import CannotStartError, UsageError, WireError
+from dtolbus.handshakes import Handshakes
+from dtolbus.keys import Keys
 from dtolbus.manifest import Manifest
 from dtolbus.records import Gap, Record, RunInfo, RunStatus
 from dtolbus.wire import (
@@ -26,6 +29,7 @@ from dtolbus.wire import (
 )
 
 _CREDIT = 128
+_LOOK_MS = 200
 _DAMAGED = 20
 """Damaged answers in a row after which it is no use asking again."""
 
@@ -33,19 +37,22 @@ _DAMAGED = 20
 class RemoteJournal:
     """The runs that a gateway serves; `runs` are those of its Welcome. What was damaged on its way is asked for again.
 
-    Raises CannotStartError where no gateway answers, WireError where what comes cannot be read, both here and while
-    reading, and UsageError where `url` is no address.
+    `keys` are those of this client, where the gateway asks for some.
+
+    Raises CannotStartError where no gateway answers, or lets it in, WireError where what comes cannot be read, both
+    here and while reading, and UsageError where `url` is no address.
     """
 
-    def __init__(self, url: str, timeout_s: float = 3.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 3.0, keys: Keys | None = None) -> None:
         self._url = url
+        self._keys = keys
         self._timeout_s = timeout_s
         self._number = 0
         self._unanswered = 0
         """The number of the Fetch that is on its way."""
         self._context = zmq.Context()
         try:
-            self._socket = connected(self._context, zmq.DEALER, url)
+            self._connect()
         except UsageError:
             self._context.term()
             raise
@@ -69,7 +76,7 @@ class RemoteJournal:
 
     def close(self) -> None:
         """Close the connection."""
-        self._socket.close()
+        self._disconnect()
         self._context.term()
 
     def records(self, run: RunInfo, from_index: int, to_index: int) -> Iterator[Record | Gap]:
@@ -134,15 +141,34 @@ class RemoteJournal:
         self._damaged += 1
         if self._damaged > _DAMAGED:
             raise error
-        self._socket.close(linger=0)
-        self._socket = connected(self._context, zmq.DEALER, self._url)
+        self._disconnect()
+        self._connect()
         self._unanswered = 0
+
+    def _connect(self) -> None:
+        self._socket = connected(self._context, zmq.DEALER, self._url, keys=self._keys)
+        self._handshakes = Handshakes(self._socket, self._url, self._keys)
+
+    def _disconnect(self) -> None:
+        self._handshakes.close()
+        self._socket.close(linger=0)
 
     def _send(self, message: Message) -> None:
         self._socket.send_multipart(encode(message))
 
+    def _has_answer(self) -> bool:
+        """Wait for what comes next; False where nothing does. Raises CannotStartError where it is not let in."""
+        end = time.monotonic() + self._timeout_s
+        while not self._socket.poll(_LOOK_MS):
+            self._handshakes.look()
+            if words := self._handshakes.words():
+                raise CannotStartError(words)
+            if time.monotonic() > end:
+                return False
+        return True
+
     def _answer(self, is_it: Callable[[Message], bool]) -> Message:
-        while self._socket.poll(round(self._timeout_s * 1000)):
+        while self._has_answer():
             message = decode(self._socket.recv_multipart())
             if isinstance(message, Refused) and message.was_damaged:
                 raise WireError(f"{self._url} could not read what was asked: {message.why}")

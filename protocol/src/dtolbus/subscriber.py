@@ -5,10 +5,12 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Self
 
 from dtolbus.client import Client, Endpoints
-from dtolbus.errors import UsageError
+from dtolbus.errors import CannotStartError, UsageError
+from dtolbus.keys import load_keys
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record
 from dtolbus.sequencer import Arrived, Item, Missing
 from dtolbus.topics import prefix
@@ -29,8 +31,11 @@ class Subscriber:
         topics: prefixes to take, such as `block/sim0/` or `reading/`; none: everything.
         catchup: where the producer answers, `tcp://daq-pc:5602`.
         events: also give DaqEvent records (overruns, a lost device), which are only logged otherwise.
+        key: this machine's key file, where the producer asks for one.
+        server_key: the producer's public key, or a file with it, where the key file has none.
 
-    Raises UsageError for a topic that can match nothing.
+    Raises UsageError for a topic that can match nothing, CannotStartError for a key file that cannot be used. Iterating
+    raises CannotStartError where the producer does not let this key in; once it did, that is only logged, and tried on.
     """
 
     def __init__(
@@ -40,9 +45,14 @@ class Subscriber:
         topics: tuple[str, ...] | list[str] = (),
         catchup: str | None = None,
         events: bool = False,
+        key: str | Path | None = None,
+        server_key: str | None = None,
     ) -> None:
+        if key is None and server_key is not None:
+            raise UsageError("server_key goes with key, the file of this machine's own pair")
+        keys = None if key is None else load_keys(Path(key), server_key)
         try:
-            self._at = Endpoints(connect, catchup, tuple(map(prefix, topics)))
+            self._at = Endpoints(connect, catchup, tuple(map(prefix, topics)), keys)
         except ValueError as error:
             raise UsageError(f"topics: {error}") from error
         self._events = events
@@ -61,6 +71,16 @@ class Subscriber:
         """When anything last came from there, monotonic s; None: nothing has since the connection was made."""
         return None if self._client is None else self._client.heard_at
 
+    @property
+    def trouble(self) -> str:
+        """Why the producer does not let this subscriber in; empty where it does."""
+        return "" if self._client is None else self._client.trouble
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the producer is, and with which keys it is asked."""
+        return self._at
+
     def __enter__(self) -> Self:
         return self
 
@@ -74,10 +94,16 @@ class Subscriber:
             self._client = None
 
     def receive(self, timeout_s: float) -> list[Item]:
-        """Return what arrived within `timeout_s`, with run headers, gaps and ends of runs; it may be nothing."""
+        """Return what arrived within `timeout_s`, with run headers, gaps and ends of runs; it may be nothing.
+
+        Raises CannotStartError where the producer does not let this subscriber in, and never did.
+        """
         if self._client is None:
             self._client = Client(self._at)
-        return self._client.receive(timeout_s)
+        items = self._client.receive(timeout_s)
+        if self._client.heard_at is None and self._client.trouble:
+            raise CannotStartError(self._client.trouble)
+        return items
 
     def __iter__(self) -> Iterator[DaqBlock | DaqReading | DaqEvent]:
         try:

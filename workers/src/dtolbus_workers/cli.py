@@ -16,6 +16,8 @@ from dtolbus.client import Endpoints
 from dtolbus.configfile import data_options
 from dtolbus.errors import UsageError
 from dtolbus.identity import Identity
+from dtolbus.keyoptions import key_options
+from dtolbus.keys import Keys
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
 from dtolbus.topics import name_fault
@@ -46,7 +48,7 @@ def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
             option("--connect", default="tcp://127.0.0.1:5601", help="Where the gateway publishes."),
             option("--catchup", default="tcp://127.0.0.1:5602", help="Where the gateway answers."),
             topic_option(),
-            option("--name", help="Name of this sink, one for each destination.  [default: the kind of sink]"),
+            option("--name", help="Name of this sink, one for each destination.  [default: its key's, or the kind]"),
             option(
                 "--since", callback=_instant, help="Leave out runs that began earlier: an instant, or an age like 7d."
             ),
@@ -54,6 +56,7 @@ def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
             option("--journal", default="", metavar="ID", help="End with 3 where the gateway serves another journal."),
             option("--stack", default="", hidden=True, help="The same, of one start of `dtolbus up`."),
             option("--max-age", "age_s", type=click.FloatRange(0.01), help="Seconds after which a batch is committed."),
+            key_options,
         ]
     ):
         call = add(call)
@@ -74,15 +77,17 @@ def _work(
     age_s: float | None,
     journal: str,
     stack: str,
+    keys: Keys | None,
     options: dict[str, str] | None = None,
     usual_age_s: float = 1.0,
 ) -> None:
-    fault = name_fault(name or kind)
+    name = name or (kind if keys is None else keys.name)
+    fault = name_fault(name)
     if fault:
         raise UsageError(f"--name: {fault}")
     config = WorkerConfig(
-        name=name or kind,
-        at=Endpoints(connect, catchup, topics),
+        name=name,
+        at=Endpoints(connect, catchup, topics, keys),
         place=place,
         options={
             "host": socket.gethostname(),
@@ -233,6 +238,7 @@ jsonl = _text_command("jsonl", "Store readings as JSON lines, a file for each ru
 @option("--blocks", help="With --at: what the sinks store of a block; CSV and JSONL take none unless told.")
 @option("--schema", default="public", help="With --at postgres=…: schema of the tables.")
 @option("--topic", "topics", multiple=True, envvar="DTOLBUS_TOPIC", help="With --at: prefix that the sinks take.")
+@key_options
 @option("--progress-every", "every_s", type=click.FloatRange(0.0), default=10.0, hidden=True, help="Seconds.")
 def verify(
     data: Path,
@@ -241,6 +247,7 @@ def verify(
     machine: bool,
     catchup: str | None,
     every_s: float,
+    keys: Keys | None,
     **at: Any,
 ) -> int:
     """Compare every sink of a data folder with the journal: the completeness certificate.
@@ -265,7 +272,7 @@ def verify(
             waiting.show(lambda: certificate_text.verifying(what, percent))
 
         if catchup:
-            certificate = verify_remote(catchup, sinks_at(places, **at), run_ids, tell)
+            certificate = verify_remote(catchup, sinks_at(places, **at), run_ids, tell, keys)
         else:
             certificate = verification.verify(data, run_ids, sinks, tell)
     if machine:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dtolbus.errors import UsageError
+from dtolbus.keys import Keys
 from dtolbus.registrations import Registration
 from dtolbus.remote import RemoteJournal
 from dtolbus.runs import whole_run_id
@@ -18,13 +19,18 @@ _READINGS_ONLY = ("csv", "jsonl")
 
 
 def verify_remote(
-    url: str, sinks: Collection[Registration], run_ids: Collection[str] = (), tell: Tell = unheard
+    url: str,
+    sinks: Collection[Registration],
+    run_ids: Collection[str] = (),
+    tell: Tell = unheard,
+    keys: Keys | None = None,
 ) -> Certificate:
     """Compare the sinks with every run that the gateway at `url` serves, or with those named; `tell` as in `verify`.
 
-    Raises CannotStartError where no gateway answers, UsageError where it has no such run.
+    `keys` are those of this machine, where the gateway asks for some. Raises CannotStartError where no
+    gateway answers, or lets them in, UsageError where it has no such run.
     """
-    with RemoteJournal(url) as journal:
+    with RemoteJournal(url, keys=keys) as journal:
         settle(journal)
         run_ids = {whole_run_id(given, [run.info.run_id for run in journal.runs]) for given in run_ids}
         runs = [run for run in journal.runs if not run_ids or run.info.run_id in run_ids]

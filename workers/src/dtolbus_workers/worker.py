@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from dtolbus.client import Client, Endpoints
-from dtolbus.errors import DtolbusError, DtolSinkWriteError
+from dtolbus.errors import CannotStartError, DtolbusError, DtolSinkWriteError
 from dtolbus.identity import ANY, Identity
 from dtolbus.records import RunInfo
 from dtolbus.wire import Ack, Hello, RunPosition
@@ -44,7 +44,8 @@ class WorkerConfig:
 async def run_worker(destination: Destination, config: WorkerConfig, stop: threading.Event) -> None:
     """Store everything that the journal holds and will hold, until `stop` is set or, if asked, all is stored.
 
-    Raises CannotStartError where the destination cannot be opened or the gateway is another, and DtolbusError at the
+    Raises CannotStartError where the destination cannot be opened, the gateway is another or refuses this worker's name
+    or, if it is to end by itself, its key, and DtolbusError at the
     end where runs went from the journal before they were stored; failures of the outside are tried again for ever.
     """
     positions = await destination.open()
@@ -84,6 +85,7 @@ class _Worker:
     async def run(self) -> None:
         try:
             while not self._stop.is_set() and not self._finished():
+                self._refuse_to_wait()
                 for item in await self._inbox.take(min(_IDLE_S, self._batcher.wait_s(time.monotonic()))):
                     self._batcher.add(item, time.monotonic())
                 await self._commit(self._batcher.due(time.monotonic()))
@@ -100,6 +102,14 @@ class _Worker:
 
     def _finished(self) -> bool:
         return self._config.until_end and self._inbox.is_over() and self._batcher.is_empty()
+
+    def _refuse_to_wait(self) -> None:
+        """Raise CannotStartError where a worker that is to end by itself is not let in, and never was.
+
+        Any other goes on trying: its key may be allowed later, while nobody is at this machine.
+        """
+        if self._config.until_end and self._client.heard_at is None and self._client.trouble:
+            raise CannotStartError(self._client.trouble)
 
     def _tell_gone(self) -> None:
         gone = self._client.gone

@@ -8,6 +8,7 @@ from dtolbus.bounds import check_run
 from dtolbus.cli import topic_prefix
 from dtolbus.errors import BoardError, CannotStartError, DtolbusError
 from dtolbus.records import RunInfo
+from dtolbus_producer.addresses import bind_address
 from dtolbus_producer.boards import TaskPlan
 from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.boards.sharing import take
@@ -30,10 +31,9 @@ from dtolbus_producer.locking import is_locked
 from dtolbus_producer.outside import registered_outside
 from dtolbus_producer.packages import missing_package
 from dtolbus_producer.plan import place_of
-from dtolbus_producer.ports import port_problem
+from dtolbus_producer.ports import host_problem, port_problem
 from dtolbus_producer.postgres_embedded import EMBEDDED
 from dtolbus_producer.quota import free_bytes_asked
-from dtolbus_producer.sockets import loopback_address
 from dtolbus_producer.stack import LOCK_FILE
 from dtolbus_producer.tasks import DeviceConfig, TaskConfig, WrongKeyError
 
@@ -236,10 +236,12 @@ def _with_hours(place: PlaceReport, disks: tuple[DiskReport, ...]) -> PlaceRepor
 def _ports(config: Config, problems: list[str]) -> tuple[PortReport, ...]:
     served = config.gateway
     try:
-        address = loopback_address(served.host)
-    except CannotStartError:
-        only = "only 127.0.0.1 is served until there are keys; other machines come by an ssh tunnel"
-        problems.append(f"gateway.host = {served.host!r}: {only}")
+        address = bind_address(served.host)
+        wrong = host_problem(address)
+    except CannotStartError as error:
+        wrong = str(error)
+    if wrong is not None:
+        problems.append(f"gateway.host = {served.host!r}: {wrong.partition(': ')[2]}")
         return ()
     found: list[PortReport] = []
     for use, option, port in (

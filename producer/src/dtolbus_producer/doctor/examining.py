@@ -7,6 +7,7 @@ import msgspec
 
 from dtolbus.errors import CannotStartError
 from dtolbus_producer import checking
+from dtolbus_producer.addresses import bind_address
 from dtolbus_producer.boards.finding import find_boards
 from dtolbus_producer.checking.report import Report
 from dtolbus_producer.columns import columns
@@ -16,13 +17,14 @@ from dtolbus_producer.doctor.database import examine_database
 from dtolbus_producer.doctor.disk import examine_folder, room_left
 from dtolbus_producer.doctor.finding import Finding
 from dtolbus_producer.doctor.folder import examine_recordings, is_up_running
+from dtolbus_producer.doctor.keys import examine_keys
 from dtolbus_producer.doctor.memory import examine_memory
-from dtolbus_producer.doctor.ports import KEYS, examine_port
+from dtolbus_producer.doctor.ports import examine_port
 from dtolbus_producer.doctor.power import examine_power
 from dtolbus_producer.doctor.software import boards, examine_software
 from dtolbus_producer.outside import registered_outside
+from dtolbus_producer.ports import host_problem
 from dtolbus_producer.postgres_embedded import EMBEDDED
-from dtolbus_producer.sockets import loopback_address
 
 _ELSEWHERE = "see `dtolbus sinks`; if that place is another folder's, `dtolbus sinks forget` frees the name here"
 
@@ -42,7 +44,7 @@ def examine(config: Config) -> list[Finding]:
         examine_memory(),
         *examine_power(),
         *_ports(config, is_running),
-        KEYS,
+        examine_keys(data, config.gateway),
         *(examine_database(dsn) for dsn in _databases(config)),
         *examine_recordings(data, is_running),
         *(Finding(f"sink {name}", "warning", what, _ELSEWHERE) for name, what in registered_outside(config, data)),
@@ -87,9 +89,12 @@ def _rooms(report: Report) -> Iterator[Finding]:
 def _ports(config: Config, is_running: bool) -> Iterator[Finding]:
     served = config.gateway
     try:
-        host = loopback_address(served.host)
+        host = bind_address(served.host)
+        wrong = host_problem(host)
     except CannotStartError as error:
-        yield Finding("gateway", "problem", f"host = {served.host!r}", str(error).partition(": ")[2])
+        wrong = str(error)
+    if wrong is not None:
+        yield Finding("gateway", "problem", f"host = {served.host!r}", wrong.partition(": ")[2])
         return
     yield examine_port("live records", "--pub-port", host, served.pub_port, is_running)
     yield examine_port("catch-up", "--catchup-port", host, served.catchup_port, is_running)

@@ -10,12 +10,6 @@ from dtolbus_producer.doctor.finding import Finding
 from dtolbus_producer.ports import port_problem
 
 _LISTEN = "0A"
-KEYS = Finding(
-    "keys",
-    "ok",
-    "none yet: only this machine (127.0.0.1) is served; the LAN comes with keys",
-    "until then other machines come by an ssh tunnel: ssh -L 5601:127.0.0.1:5601 -L 5602:127.0.0.1:5602 daq-pc",
-)
 
 
 def examine_port(use: str, option: str, host: str, port: int, is_ours: bool) -> Finding:

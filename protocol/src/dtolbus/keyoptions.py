@@ -1,0 +1,26 @@
+"""The options `--key` and `--server-key` of whatever connects to a gateway."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dtolbus.cli import option
+from dtolbus.errors import UsageError
+from dtolbus.keys import load_keys
+
+
+def key_options(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the two options; the command gets `keys`, None where no key is given."""
+
+    @option("--key", "key_file", type=click.Path(path_type=Path), help="This machine's key file, where a gateway asks.")
+    @option("--server-key", metavar="FILE|KEY", help="The gateway's public key, where the key file has none.")
+    @wraps(call)
+    def with_keys(key_file: Path | None, server_key: str | None, **rest: Any) -> Any:
+        if key_file is None and server_key:
+            raise UsageError("--server-key goes with --key FILE, which `dtolbus keys new NAME` makes")
+        return call(keys=None if key_file is None else load_keys(key_file, server_key), **rest)
+
+    return with_keys
