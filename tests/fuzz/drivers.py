@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from tests.fuzz import parts, places, seeds
 from tests.fuzz.storing import check_places, store
@@ -27,8 +26,8 @@ from dtolbus.records import DaqBlock, DaqEvent, Gap, RunStatus
 from dtolbus.sequencer import Sequencer, size_of
 from dtolbus_producer import config, identity, recovery, registered, remarking
 from dtolbus_producer.registry import Registry
-from dtolbus_workers.columns import block_summary, sample_columns
 from dtolbus_workers import growing_file, parquet_folder, text_stored
+from dtolbus_workers.columns import block_summary, sample_columns
 from dtolbus_workers.text_folder import TextFolder
 from dtolbus_workers.text_format import CsvFormat, JsonlFormat
 
@@ -224,7 +223,8 @@ def text_sidecar(data: bytes) -> None:
         stream = where / "dt9806" / "vibration"
         stream.mkdir(parents=True)
         (stream / "run-1.position.json").write_bytes(found[0])
-        for name, content in zip((f"run-1.{text.extension}", "run-1.gaps.jsonl", "run-1.events.jsonl"), found[1:], strict=False):
+        names = (f"run-1.{text.extension}", "run-1.gaps.jsonl", "run-1.events.jsonl")
+        for name, content in zip(names, found[1:], strict=False):
             (stream / name).write_bytes(content)
         _read_text(where, text)
         folder = TextFolder(where, text)
@@ -287,5 +287,3 @@ DECODERS = {
     "parquet": Decoder(parquet_footer, seeds.footers),
 }
 """Key files get their line here."""
-
-assert pa.__version__

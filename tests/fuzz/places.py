@@ -46,6 +46,7 @@ def inside(root: Path, path: Path, depth: int) -> None:
         assert name not in (".", "..")
         assert len(name.encode()) <= 255
         assert name.isascii()
-        assert not set(name) & set('/\\:*?"<>|\0') and name.isprintable()
+        assert not set(name) & set('/\\:*?"<>|\0')
+        assert name.isprintable()
         assert name[-1] not in ". "
         assert name.split(".")[0].casefold().strip() not in _RESERVED

@@ -55,6 +55,7 @@ def _sensors() -> RunInfo:
 
 def _records() -> list[tuple[RunInfo, Record]]:
     blocks, readings, sensors = run_of_blocks(), run_of_readings(), _sensors()
+    gone = ErrorInfo("OSError", "gone")
     floats = msgspec.structs.replace(blocks, dtype="float64")
     values = np.array([[0.5, float("nan")], [float("inf"), -0.0]])
     return [
@@ -65,7 +66,7 @@ def _records() -> list[tuple[RunInfo, Record]]:
         (floats, specimens.block(floats, 3, samples=2, codes=values)),
         (readings, specimens.reading(readings, 3)),
         (readings, specimens.reading(readings, 3, values={"tc0": 2**70, "tc1": "text", "other": True, "none": None})),
-        (readings, specimens.reading(readings, 3, values={}, error=ErrorInfo("OSError", "gone"), sensor_status={"a": 1})),
+        (readings, specimens.reading(readings, 3, values={}, error=gone, sensor_status={"a": 1})),
         (blocks, specimens.event(blocks, 3, lost_samples=9)),
     ]
 
@@ -82,7 +83,7 @@ def messages() -> Sequence[bytes]:
     blocks, readings = RunStatus(run_of_blocks(), "running", 0, 9), RunStatus(run_of_readings(), "ended", 2, 7)
     others: list[wire.Message] = [
         wire.Heartbeat(blocks),
-        wire.Hello("lab", "csv", "/data/csv", "id", ("block/",), {"blocks": "samples"}, (wire.RunPosition("d", "t", "r", 3),)),
+        wire.Hello("lab", "csv", "/data", "id", ("block/",), {"a": "b"}, (wire.RunPosition("d", "t", "r", 3),)),
         wire.Hello("lab", expects=Identity("j", "s"), number=3),
         wire.Welcome((blocks, readings), 1000, 1.0, serves=Identity("j", "s"), number=3),
         wire.Fetch("dt9806", "vibration", "run-1", 3, 9, 1),
@@ -148,7 +149,8 @@ def sinks() -> Sequence[bytes]:
         positions={"run-1": SinkPosition("dt9806/vibration", 9, 2, 1)},
         seen_utc="2026-03-01T12:00:00+00:00",
     )
-    database = msgspec.structs.replace(sink, sink="postgres", place="postgresql://h:5432/d.public", options={"schema": "s"})
+    place = "postgresql://h:5432/d.public"
+    database = msgspec.structs.replace(sink, sink="postgres", place=place, options={"schema": "s"})
     return [encode_registration(sink), encode_registration(database)]
 
 
@@ -165,7 +167,8 @@ def sidecars() -> Sequence[bytes]:
     readings = run_of_readings("run-1", "dt9806", "vibration")
     found = []
     for text in (CsvFormat(), JsonlFormat()):
-        for run, record in ((run_of_blocks(), specimens.block(run_of_blocks(), 0)), (readings, specimens.reading(readings, 0))):
+        for run in (run_of_blocks(), readings):
+            record = specimens.block(run, 0) if run.kind == "blocks" else specimens.reading(run, 0)
             batch = RunBatch(run, 0, 2, (record, specimens.event(run, 1)))
             added = addition(batch, RunFiles(run=run), text, "samples")
             lengths = {name: len(content) for name, content in added.chunks.items()}

@@ -1,4 +1,4 @@
-"""What a worker does with what it received: every sink stores it, or refuses the record; nothing else may come of it."""
+"""What a worker does with what it received: every sink stores it, or refuses the record; nothing else comes of it."""
 
 import contextlib
 import sqlite3
@@ -33,8 +33,7 @@ def store(run: RunInfo, record: Record | Gap) -> None:
         try:
             put(batch)
         except RecordRefusedError as refused:
-            assert refused.index == index
-            put(RunBatch(run, index, end, records, gaps, put_aside={index: refused.reason}))
+            put(RunBatch(run, index, end, records, gaps, put_aside={refused.index: refused.reason}))
 
 
 def check_places(run: RunInfo) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from numpy.typing import NDArray
 
+from dtolbus.numbers import Count, Instant
 from dtolbus.records import Anchor, Clock, DaqBlock, ErrorInfo, RunInfo
 from dtolbus.runblocks import read_ns
 from dtolbus.topics import topic
@@ -22,9 +23,9 @@ _CACHED_RUNS = 256
 class BlockFields(msgspec.Struct, frozen=True, array_like=True):
     """What a block's header says beside what all blocks of its run have in common."""
 
-    index: int
-    first_sample: int
-    t_mono_ns: int
+    index: Count
+    first_sample: Count
+    t_mono_ns: Instant
     clock: Clock
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
     """The codes; then, where any channel has one, the status of the channels named next."""

@@ -27,6 +27,8 @@ def read_toml(data: bytes) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(_problem(str(error), text)) from error
+    except RecursionError as error:
+        raise ValueError("not a TOML file: it is nested too deeply") from error
 
 
 def _problem(message: str, text: str) -> str:

@@ -249,7 +249,10 @@ class JsonlFormat(TextFormat):
     def parse(self, lines: Iterable[bytes]) -> Iterator[Mapping[str, Scalar]]:
         """Yield the rows."""
         for line in lines:
-            yield json.loads(line)
+            try:
+                yield json.loads(line)
+            except RecursionError as error:
+                raise ValueError(f"a row is nested too deeply: {line[:60]!r}") from error
 
     def _plain_texts(self, texts: list[str]) -> list[bytes]:
         return [f'"{text}"'.encode() for text in texts]
