@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 from tests.fuzz import parts, places, seeds
+from tests.fuzz.forging import sealed
 from tests.fuzz.storing import check_places, store
 
 from dtolbus import configfile, dtraw, framing, registrations, runs, wire
@@ -47,7 +48,7 @@ class Decoder(NamedTuple):
 def wire_message(data: bytes) -> None:
     """Frames, as they are and with a checksum that holds: `decode`, and what is done with each message."""
     frames = parts.split(data)
-    for given in (frames, _sealed(frames)):
+    for given in (frames, sealed(frames)):
         message = _decoded(given)
         if message is not None:
             _received(message)
@@ -55,7 +56,7 @@ def wire_message(data: bytes) -> None:
 
 def stored_record(data: bytes) -> None:
     """The same, its record stored by every kind of sink."""
-    message = _decoded(_sealed(parts.split(data)))
+    message = _decoded(sealed(parts.split(data)))
     if isinstance(message, wire.RunRecord):
         store(message.run, message.record)
 
@@ -65,13 +66,6 @@ def _decoded(frames: list[bytes]) -> wire.Message | None:
         return wire.decode(frames)
     except WireError:
         return None
-
-
-def _sealed(frames: list[bytes]) -> list[bytes]:
-    if len(frames) < 2:
-        return frames
-    header = frames[1][:-8]
-    return [frames[0], header + wire._digest(frames[0], header, frames[2:]), *frames[2:]]
 
 
 def _received(message: wire.Message) -> None:
@@ -134,7 +128,7 @@ def _segment(found: list[bytes]) -> bytes:
     """Return a file of a header, and chunks of header and payload, all sealed anew."""
     if not found:
         return b""
-    chunks = [framing._sealed(_body(found[0]), b"")]
+    chunks = [framing.sealed(_body(found[0]), b"")]
     for header, payload in zip(found[1::2], found[2::2], strict=False):
         chunks += framing.seal_text(_body(header), payload)
     return b"".join(chunks)

@@ -35,6 +35,7 @@ from dtolbus.topics import topic
 
 WIRE_VERSION = 2
 MAX_FRAMES = 4
+MAX_TOPIC_BYTES = 1024
 MAX_HEADER_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 64 << 20
 """Largest frame that a socket takes."""
@@ -292,6 +293,8 @@ def decode(frames: Sequence[Frame]) -> Message:
     """Return the message that the frames hold. Raises WireError for anything that is not one of this wire version."""
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise WireError(f"{len(frames)} frames; a message has 2 to {MAX_FRAMES}")
+    if len(frames[0]) > MAX_TOPIC_BYTES:
+        raise WireError(f"a topic of {len(frames[0])} bytes")
     sealed = bytes(frames[1])
     kind = _kind_of(sealed)
     header, digest = sealed[:-_DIGEST_BYTES], sealed[-_DIGEST_BYTES:]

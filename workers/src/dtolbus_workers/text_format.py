@@ -2,8 +2,10 @@
 
 CSV is RFC 4180 in UTF-8, its lines end with LF. No value is an empty cell; text that could be taken for something else
 (a number, `true`, nothing) is quoted, so that whoever honours the quotes reads back every value with its type. NaN and
-infinities are `nan`, `inf`, `-inf`. Text by which a spreadsheet would begin a formula has an apostrophe before it, and so
-has text that begins with one: whoever takes one away from each text cell reads back what it was. JSONL is strict JSON; there they are null, and named in `sensor_status`.
+infinities are `nan`, `inf`, `-inf`. Text by which a spreadsheet would begin a formula has an apostrophe before it, and
+so has text that begins with one: whoever takes one away from each text cell reads back what it was.
+
+JSONL is strict JSON; there NaN and infinities are null, and named in `sensor_status`.
 """
 
 import json
