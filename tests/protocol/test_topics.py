@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtolbus.topics import quote, topic, unquote
+from dtolbus.topics import name_fault, quote, shortened, topic, unquote
 
 
 @given(st.text(min_size=1, max_size=40))
