@@ -128,7 +128,7 @@ def _segment(found: list[bytes]) -> bytes:
     """Return a file of a header, and chunks of header and payload, all sealed anew."""
     if not found:
         return b""
-    chunks = [framing.sealed(_body(found[0]), b"")]
+    chunks = [framing._sealed(_body(found[0]), b"")]
     for header, payload in zip(found[1::2], found[2::2], strict=False):
         chunks += framing.seal_text(_body(header), payload)
     return b"".join(chunks)

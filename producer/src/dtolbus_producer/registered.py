@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from dtolbus.dsn import TLS_OPTIONS
 from dtolbus.embedded import is_embedded
 from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.records import utc_from_ns
@@ -70,6 +71,7 @@ def _config(sink: Registration, data: Path, dsn: str | None) -> SinkConfig:
     if sink.sink == "postgres":
         dsn = dsn or _known_dsn(sink, data)
         options["schema"] = sink.options.get("schema", "public")
+        options |= {key: sink.options[key] for key in TLS_OPTIONS if key in sink.options}
     return SinkConfig(
         kind=sink.sink,  # type: ignore[arg-type]  # looked at before
         name=sink.name,

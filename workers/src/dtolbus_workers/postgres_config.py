@@ -1,12 +1,17 @@
 """PostgresConfig: which database, which tables, and how to name them where a password must not be seen."""
 
+import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
+from dtolbus.dsn import TLS_OPTIONS, dsn_with
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _SCHEMES = ("postgresql", "postgres")
+TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,13 @@ class PostgresConfig:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     database: str | None = None
+    sslmode: str | None = None
+    """`verify-full` checks the server's certificate and its name; None: the DSN's, else PGSSLMODE's, else `prefer`."""
+    sslrootcert: str | None = None
+    """File of the CA that the server's certificate must come from."""
+    sslcert: str | None = None
+    """File of the certificate by which this client is known, with `sslkey`."""
+    sslkey: str | None = None
     schema: str = "public"
     table_readings: str = "readings"
     table_blocks: str = "blocks"
@@ -49,6 +61,7 @@ class PostgresConfig:
             raise ValueError("PostgresConfig: give dsn, or host, user and database")
         if self.dsn is not None:
             _check_dsn(self.dsn)
+        _check_tls(self.sslmode)
         for name in ("schema", "table_readings", "table_blocks"):
             if not _IDENTIFIER.fullmatch(getattr(self, name)):
                 raise ValueError(
@@ -65,6 +78,11 @@ class PostgresConfig:
             if getattr(self, name) <= 0:
                 raise ValueError(f"PostgresConfig: {name} must be > 0, got {getattr(self, name)!r}")
 
+    def secured(self, options: Mapping[str, str]) -> "PostgresConfig":
+        """Return the same with what the options say of TLS_OPTIONS. Raises ValueError."""
+        given: dict[str, Any] = {name: options[name] for name in TLS_OPTIONS if name in options}
+        return dataclasses.replace(self, **given)
+
     def target(self) -> str:
         """Return where this leads, `postgresql://host:port/database.schema`, for logs and messages."""
         if self.dsn is None:
@@ -79,9 +97,11 @@ class PostgresConfig:
 
     def connect_arguments(self) -> dict[str, Any]:
         """Return what asyncpg needs to find and enter the database."""
+        secured = {name: getattr(self, name) for name in TLS_OPTIONS if getattr(self, name) is not None}
         if self.dsn is not None:
-            return {"dsn": self.dsn}
+            return {"dsn": dsn_with(self.dsn, secured)}
         return {
+            **({"dsn": dsn_with("postgresql://", secured)} if secured else {}),
             "host": self.host,
             "port": self.port,
             "user": self.user,
@@ -96,6 +116,11 @@ def _host(host: str) -> str:
 
 def _has_port(host: str) -> bool:
     return bool(re.search(r":\d+$", host))
+
+
+def _check_tls(mode: str | None) -> None:
+    if mode is not None and mode not in TLS_MODES:
+        raise ValueError(f"PostgresConfig: sslmode must be one of {', '.join(TLS_MODES)}, got {mode!r}")
 
 
 def _check_dsn(dsn: str) -> None:

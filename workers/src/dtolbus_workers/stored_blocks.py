@@ -104,7 +104,9 @@ def header_remarks(header: str | bytes | None, run: RunInfo) -> list[str]:
     if header is None:
         return ["the run's header is not there"]
     try:
-        same = read_json(header) == read_json(msgspec.json.encode(run))
+        kept: object = read_json(header)
+        expected: object = read_json(msgspec.json.encode(run))
+        same = kept == expected
     except ValueError:
         same = False
     return [] if same else ["the run's header is not the journal's"]
