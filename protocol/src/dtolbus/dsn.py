@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 import click
 
@@ -16,6 +16,7 @@ from dtolbus.errors import UsageError
 DSN, DSN_FILE = "DTOLBUS_DSN", "DTOLBUS_DSN_FILE"
 TLS_OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 """How a connection is secured; libpq's names, and its meanings."""
+_SCHEMES = ("postgresql", "postgres")
 _LONGEST = 1 << 16
 
 
@@ -45,6 +46,21 @@ def dsn_of(environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the DSN of DTOLBUS_DSN, or of the file that DTOLBUS_DSN_FILE names. Raises UsageError."""
     file = environment.get(DSN_FILE)
     return chosen_dsn(environment.get(DSN) or None, Path(file) if file else None)
+
+
+def dsn_fault(dsn: str) -> str:
+    """Return why it is no connection URL, or one whose password runs into its other parts; empty: it is one."""
+    try:
+        parts: SplitResult | None = urlsplit(dsn)
+    except ValueError:
+        parts = None
+    if parts is None or parts.scheme not in _SCHEMES:
+        return "must look like postgresql://user:password@host:port/database"
+    hosts = parts.netloc.rpartition("@")[2]
+    ports = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host and not host.endswith("]")]
+    if "@" in parts.path or parts.fragment or not all(port.isdigit() for port in ports):
+        return "cannot be read; percent-encode special characters of the password (@ is %40, / is %2F)"
+    return ""
 
 
 def dsn_with(dsn: str, added: Mapping[str, str]) -> str:

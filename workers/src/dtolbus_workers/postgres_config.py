@@ -5,12 +5,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from dtolbus.dsn import TLS_OPTIONS, dsn_with
+from dtolbus.dsn import TLS_OPTIONS, dsn_fault, dsn_with
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_SCHEMES = ("postgresql", "postgres")
 TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -59,8 +58,8 @@ class PostgresConfig:
             raise ValueError(f"PostgresConfig: dsn and {', '.join(discrete)} exclude each other; give one of the two")
         if self.dsn is None and (self.host is None or self.user is None or self.database is None):
             raise ValueError("PostgresConfig: give dsn, or host, user and database")
-        if self.dsn is not None:
-            _check_dsn(self.dsn)
+        if self.dsn is not None and (fault := dsn_fault(self.dsn)):
+            raise ValueError(f"PostgresConfig: dsn {fault}")
         _check_tls(self.sslmode)
         for name in ("schema", "table_readings", "table_blocks"):
             if not _IDENTIFIER.fullmatch(getattr(self, name)):
@@ -121,19 +120,3 @@ def _has_port(host: str) -> bool:
 def _check_tls(mode: str | None) -> None:
     if mode is not None and mode not in TLS_MODES:
         raise ValueError(f"PostgresConfig: sslmode must be one of {', '.join(TLS_MODES)}, got {mode!r}")
-
-
-def _check_dsn(dsn: str) -> None:
-    """Raise ValueError for what is no connection URL, or one whose password runs into other parts."""
-    try:
-        parts: SplitResult | None = urlsplit(dsn)
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in _SCHEMES:
-        raise ValueError("PostgresConfig: dsn must look like postgresql://user:password@host:port/database")
-    hosts = parts.netloc.rpartition("@")[2]
-    ports = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host and not host.endswith("]")]
-    if "@" in parts.path or parts.fragment or not all(port.isdigit() for port in ports):
-        raise ValueError(
-            "PostgresConfig: dsn cannot be read; percent-encode special characters of the password (@ is %40, / is %2F)"
-        )
