@@ -67,8 +67,8 @@ def test_the_command_keeps_what_it_finds(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(command, "CORPUS", tmp_path)
     monkeypatch.setitem(command.DECODERS, "config", command.Decoder(broken, lambda: [b"kept"]))
-    count, finds = command.looped("config", 0.2, seed=1)
-    assert count > 0
-    assert list(finds.places) == ["RuntimeError test_fuzz.py:" + str(broken.__code__.co_firstlineno + 2)]
+    trial = command.looped("config", 0.2, seed=1)
+    assert trial.count > 1
+    assert list(trial.places) == [f"RuntimeError test_fuzz.py:{broken.__code__.co_firstlineno + 2}"]
     (kept,) = (tmp_path / "config").iterdir()
     assert len(kept.read_bytes()) != 4
