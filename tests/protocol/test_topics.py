@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtolbus.topics import quote, topic, unquote
+from dtolbus.topics import name_fault, quote, shortened, topic, unquote
 
 
 @given(st.text(min_size=1, max_size=40))
@@ -28,3 +28,10 @@ def test_dt1_does_not_match_dt10_nor_a_name_without_end_anything() -> None:
     assert not topic("block", "dt10", "t").startswith(topic("block", "dt1", "t")[:-2])
     with pytest.raises(ValueError, match="needs a name"):
         quote("")
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "\0", "."])
+def test_a_name_of_a_megabyte_is_refused_at_once_and_not_shown_whole(letter: str) -> None:
+    name = letter * 1_000_000
+    assert len(name_fault(name)) < 500
+    assert len(shortened(name)) <= 220

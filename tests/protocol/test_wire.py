@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.fuzz.forging import forged
 from tests.protocol.specimens import block, block_run, event, reading, reading_run
 
 from dtolbus import wire
@@ -188,3 +190,33 @@ def test_another_wire_version_says_what_to_do() -> None:
         told = f"wire version {version}; this end speaks 2: install the same dtolbus at both ends"
         with pytest.raises(WireError, match=told):
             wire.decode([b"block/a/b/", msgspec.msgpack.encode([version, kind, body])])
+
+
+def test_what_is_kept_of_the_headers_of_many_runs_is_bounded() -> None:
+    def of_run(number: int) -> list[bytes]:
+        run = block_run(f"run-{number}", meta={"notes": ["" for _ in range(400_000)], "number": number})
+        return [bytes(frame) for frame in wire.encode(RunRecord(run, block(run, 0)))]
+
+    sent = [of_run(number) for number in range(40)]
+    tracemalloc.start()
+    try:
+        for frames in sent:
+            wire.decode(frames)
+        assert tracemalloc.get_traced_memory()[0] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_topic_is_never_longer_than_its_names() -> None:
+    run = block_run()
+    frames = [bytes(frame) for frame in wire.encode(RunRecord(run, block(run, 0)))]
+    with pytest.raises(WireError, match="a topic of 2000 bytes"):
+        wire.decode([b"x" * 2000, *frames[1:]])
+
+
+def test_why_a_message_cannot_be_read_is_told_in_short() -> None:
+    run = block_run()
+    frames = forged(RunRecord(run, block(run, 0)), lambda fields: fields[7].__setitem__(0, ["x" * 500_000, [2, 10]]))
+    with pytest.raises(WireError) as refused:
+        wire.decode(frames)
+    assert len(str(refused.value)) < 1000

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from dtolbus.cli import Command, command, option, parse_pairs, stop_event
+from dtolbus.dsn import dsn_options
 from dtolbus.errors import UsageError
 from dtolbus.seconds import Seconds
 
@@ -127,7 +128,7 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Choice(["float64", "float32", "codes"]),
                 help="What Parquet stores of a sample; codes need --layout wide.  [default: float64]",
             ),
-            option("--dsn", help="postgresql://user@host/database: adds the sink postgres; better in DTOLBUS_DSN."),
+            dsn_options("postgresql://user@host/database: adds the sink postgres"),
             option("--index", type=click.Choice(["none", "brin"]), help="Of Postgres' samples, if new.  [usual: brin]"),
             option(
                 "--partition", type=click.Choice(["none", "month"]), help="Of Postgres' samples, if new.  [usual: none]"

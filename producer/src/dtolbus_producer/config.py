@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from dtolbus.errors import UsageError
+from dtolbus.jsonreading import read_json
 from dtolbus.tomlreading import read_toml
 from dtolbus.topics import shortened
 from dtolbus_producer.addresses import Protection, protection, reached_at
@@ -77,14 +78,19 @@ def load_config(path: Path) -> Config:
     """
     try:
         data = path.read_bytes()
-        raw = msgspec.json.decode(data) if path.suffix == ".json" else read_toml(data)
+        raw = _json_of(data) if path.suffix == ".json" else read_toml(data)
     except OSError as error:
         raise UsageError(f"{path}: the config cannot be read: {error.strerror or error}") from error
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{path}: not a JSON file: {error}") from error
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
     return config_from(raw, str(path))
+
+
+def _json_of(data: bytes) -> object:
+    try:
+        return read_json(data)
+    except ValueError as error:
+        raise ValueError(f"not a JSON file: {error}") from error
 
 
 def dump_config(config: Config) -> bytes:

@@ -9,6 +9,7 @@ import msgspec
 
 from dtolbus import files
 from dtolbus.errors import CannotStartError
+from dtolbus.jsonreading import read_json
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,11 @@ def journal_id(journal: Path) -> str:
 
 def _known(path: Path) -> str | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_File).journal_id
+        found: _File = read_json(files.read(path), _File)
+        return found.journal_id
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         log.warning("not the id of a journal, made anew", extra={"file": str(path), "cause": str(error)})
         path.unlink()
         return None

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from dtolbus.cli import command, option, parse_pairs
+from dtolbus.dsn import dsn_options
 from dtolbus_producer.cli import what_runs
 
 _json_option = option("--json", "machine", is_flag=True, help="Print JSON.")
@@ -43,7 +44,7 @@ def boards(machine: bool) -> None:
 @command("doctor")
 @option("--config", type=click.Path(path_type=Path), help="dtolbus.toml: ports, rates, sinks.  [default: as `up`]")
 @option("--data", type=click.Path(path_type=Path), help="Data folder.  [default: the config's, or ./data]")
-@option("--dsn", help="postgresql://user@host/database; better in DTOLBUS_DSN.")
+@dsn_options("postgresql://user@host/database")
 @_json_option
 def doctor(config: Path | None, data: Path | None, dsn: str | None, machine: bool) -> int:
     """Examine this machine: clocks, disk, memory, ports, sleep settings, boards, packages, and say what to do.

@@ -12,6 +12,7 @@ from dtolbus import files
 from dtolbus.dtraw import Chunk, ChunkFile, Damage
 from dtolbus.errors import MisplacedRunError, RawFormatError
 from dtolbus.framing import FileHeader, file_header_for
+from dtolbus.jsonreading import read_json
 from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunFile, RunFolder, decode_head, encode_head, placed_run
 from dtolbus.runs import segment_name as name_of
 from dtolbus.topics import quote
@@ -57,13 +58,13 @@ def recover_run(folder: Path) -> RunFile | None:
             return _recover(folder, file) if file.state == "running" else None
     except Timeout:
         return None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError) as error:
         log.warning("run not recovered", extra={"run": str(folder), "error": str(error)})
         return None
 
 
 def _read_run_file(folder: Path) -> RunFile:
-    return msgspec.json.decode(files.read(folder / RUN_FILE), type=RunFile)
+    return read_json(files.read(folder / RUN_FILE), RunFile)
 
 
 def _recover(folder: Path, file: RunFile) -> RunFile:

@@ -5,10 +5,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from dtolbus.dsn import TLS_OPTIONS
 from dtolbus.embedded import is_embedded
 from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.records import utc_from_ns
-from dtolbus.registrations import SINCE_OPTION, SINKS_FOLDER, Registration, usable_registration
+from dtolbus.registrations import LONGEST_INSTANT, SINCE_OPTION, SINKS_FOLDER, Registration, usable_registration
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.postgres_embedded import EMBEDDED
 from dtolbus_producer.sinkconfig import SINK_KINDS, SinkConfig
@@ -64,12 +65,13 @@ def _config(sink: Registration, data: Path, dsn: str | None) -> SinkConfig:
     options: dict[str, Any] = {}
     since = sink.options.get(SINCE_OPTION, "")
     if since.isdecimal():
-        options["since"] = utc_from_ns(int(since)).isoformat()
+        options["since"] = utc_from_ns(int(since[:LONGEST_INSTANT])).isoformat()
     if sink.sink == "parquet":
         options |= {key: sink.options[key] for key in ("layout", "values") if key in sink.options}
     if sink.sink == "postgres":
         dsn = dsn or _known_dsn(sink, data)
         options["schema"] = sink.options.get("schema", "public")
+        options |= {key: sink.options[key] for key in TLS_OPTIONS if key in sink.options}
     return SinkConfig(
         kind=sink.sink,  # type: ignore[arg-type]  # looked at before
         name=sink.name,

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from dtolbus import files
+from dtolbus.jsonreading import read_json
 from dtolbus.records import RunStatus
 from dtolbus.remarks import Remark, what_of
 from dtolbus.runs import run_path
@@ -52,8 +53,8 @@ class RemarksFile:
 def read_remarks(run: Path) -> tuple[Remark, ...]:
     """Return what there is to say of the run in this folder; nothing where the file is missing or damaged."""
     try:
-        return msgspec.json.decode((run / REMARKS_FILE).read_bytes(), type=tuple[Remark, ...])
-    except (OSError, msgspec.MsgspecError):
+        return read_json(files.read(run / REMARKS_FILE), tuple[Remark, ...])
+    except (OSError, ValueError):
         return ()
 
 

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from dtolbus.cli import topic_prefix
+from dtolbus.dsn import dsn_fault
 from dtolbus.errors import UsageError
 from dtolbus.parquet.footer import Form
 from dtolbus_producer.postgres_embedded import EMBEDDED
@@ -92,6 +93,8 @@ def _check_dsn(key: str, dsn: str | None) -> None:
     scheme, sign, _ = dsn.partition("://")
     if dsn != EMBEDDED and (not sign or scheme not in _SCHEMES):
         raise WrongKeyError(key, f"{f'{scheme}://…' if sign else 'what is given'!r} is none: give one like {example}")
+    if dsn != EMBEDDED and (fault := dsn_fault(dsn)):
+        raise WrongKeyError(key, f"'{scheme}://…' {fault}")
 
 
 def _check_blocks(key: str, kind: str, blocks: str) -> None:

@@ -9,7 +9,7 @@ import click
 from dtolbus_producer.tasks import WrongKeyError
 
 _COMMANDS = "dtolbus.sinks"
-_ELSEWHERE = {"out": "path", "dsn": "dsn", "name": "name", "blocks": "blocks", "topics": "topics"}
+_ELSEWHERE = {"out": "path", "dsn": "dsn", "dsn_file": "dsn", "name": "name", "blocks": "blocks", "topics": "topics"}
 """Arguments of a worker that are keys of `[[sink]]` themselves."""
 _OF_UP = {"until_end", "journal", "stack", "debug", "help"}
 

@@ -84,7 +84,7 @@ def _complaint_of(line: str) -> str | None:
     if line.startswith("{"):
         try:
             facts = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if str(facts.get("level", "")).upper() not in _COMPLAINTS:
             return None

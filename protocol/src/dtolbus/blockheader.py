@@ -5,26 +5,31 @@ of a run to the next.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 from numpy.typing import NDArray
 
+from dtolbus.numbers import Count, Instant
 from dtolbus.records import Anchor, Clock, DaqBlock, ErrorInfo, RunInfo
 from dtolbus.runblocks import read_ns
 from dtolbus.topics import topic
 
+K = TypeVar("K")
+V = TypeVar("V")
 ARRAY_16: Final = 0xDC
 """How msgpack begins an array of 16 fields or more; fewer are 0x90 + fields."""
 _CACHED_RUNS = 256
+_CACHED_BYTES = 4 << 20
+"""Of the headers that are kept; what is read from them may take 60 times as much."""
 
 
 class BlockFields(msgspec.Struct, frozen=True, array_like=True):
     """What a block's header says beside what all blocks of its run have in common."""
 
-    index: int
-    first_sample: int
-    t_mono_ns: int
+    index: Count
+    first_sample: Count
+    t_mono_ns: Instant
     clock: Clock
     arrays: tuple[tuple[str, tuple[int, ...]], ...]
     """The codes; then, where any channel has one, the status of the channels named next."""
@@ -89,29 +94,50 @@ def pack_block(version: int, kind: int, run: msgspec.Raw, block: DaqBlock, array
     )
 
 
+class _Kept(Generic[K, V]):
+    """What was worked out, by key; the oldest is forgotten beyond a number of them, and beyond their bytes."""
+
+    def __init__(self) -> None:
+        self.found: dict[K, V] = {}
+        self._sizes: dict[K, int] = {}
+        self._bytes = 0
+
+    def put(self, key: K, value: V, size: int) -> None:
+        """Keep it, also where it alone is beyond the bounds."""
+        self._forget(key)
+        while self.found and (len(self.found) >= _CACHED_RUNS or self._bytes + size > _CACHED_BYTES):
+            self._forget(next(iter(self.found)))
+        self.found[key], self._sizes[key] = value, size
+        self._bytes += size
+
+    def _forget(self, key: K) -> None:
+        self.found.pop(key, None)
+        self._bytes -= self._sizes.pop(key, 0)
+
+
 class RunHeaders:
     """Run headers as bytes and back, each worked out once; the oldest are forgotten beyond a bound."""
 
     def __init__(self) -> None:
-        self._packed: dict[str, PackedRun] = {}
-        self._read: dict[bytes, RunInfo] = {}
-        self._starts: dict[bytes, _Start] = {}
+        self._packed: _Kept[str, PackedRun] = _Kept()
+        self._read: _Kept[bytes, RunInfo] = _Kept()
+        self._starts: _Kept[bytes, _Start] = _Kept()
 
     def pack(self, run: RunInfo) -> PackedRun:
         """Return what the run's records begin with."""
-        known = self._packed.get(run.run_id)
+        known = self._packed.found.get(run.run_id)
         if known is None or known.run is not run:
-            known = self._packed[run.run_id] = PackedRun(run, _topic_of(run), msgspec.Raw(_pack(run)))
-            self._bound(self._packed)
+            known = PackedRun(run, _topic_of(run), msgspec.Raw(_pack(run)))
+            self._packed.put(run.run_id, known, size=0)
         return known
 
     def read(self, raw: msgspec.Raw) -> RunInfo:
         """Return the run of a header. Raises msgspec.MsgspecError."""
         key = bytes(raw)
-        run = self._read.get(key)
+        run = self._read.found.get(key)
         if run is None:
-            run = self._read[key] = _run_decoder.decode(key)
-            self._bound(self._read)
+            run = _run_decoder.decode(key)
+            self._read.put(key, run, len(key))
         return run
 
     def read_block(self, subject: bytes, header: bytes) -> tuple[RunInfo, BlockFields]:
@@ -119,10 +145,10 @@ class RunHeaders:
 
         Of the blocks of a topic it nearly always begins as the one before's did.
         """
-        known = self._starts.get(subject)
+        known = self._starts.found.get(subject)
         if known is None or not header.startswith(known.begins):
-            known = self._starts[subject] = self._read_start(header)
-            self._bound(self._starts)
+            known = self._read_start(header)
+            self._starts.put(subject, known, len(subject) + len(known.begins))
         return known.run, _fields_decoder.decode(known.rest_begins + header[len(known.begins) :])
 
     def _read_start(self, header: bytes) -> _Start:
@@ -131,10 +157,6 @@ class RunHeaders:
         rest = fields - len(_BlockStart.__struct_fields__)
         head = bytes([0x90 | rest]) if rest < 16 else bytes([ARRAY_16]) + rest.to_bytes(2, "big")
         return _Start(header[: at + 2] + bytes(raw), self.read(raw), head)
-
-    def _bound(self, cache: "dict[Any, Any]") -> None:
-        while len(cache) > _CACHED_RUNS:
-            del cache[next(iter(cache))]
 
 
 def _topic_of(run: RunInfo) -> bytes:

@@ -150,7 +150,7 @@ def decode_record(file: FileHeader, header: ChunkHeader, payload: bytes | memory
         if file.run is not None and header.clock is not None and header.block_index is not None:
             return _decode_bus_block(file.run, header, header.block_index, header.clock, codes)
         return _decode_lone_block(file, header, codes)
-    except (msgspec.MsgspecError, ValueError, KeyError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
         raise RawFormatError(f"chunk {header.seq} cannot be read: {error}") from error
 
 

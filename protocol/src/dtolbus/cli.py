@@ -26,6 +26,7 @@ import click
 from dtolbus import topics as naming
 from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.seconds import Seconds
+from dtolbus.shown import mask_tracebacks, masked, printable
 from dtolbus_start import loaded
 
 P = ParamSpec("P")
@@ -51,6 +52,7 @@ class _OneLine(click.Command):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the command line and exit."""
         _open_standard_streams()
+        mask_tracebacks()
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except click.UsageError as error:
@@ -72,7 +74,7 @@ class _OneLine(click.Command):
     def _end(self, code: int, message: str) -> NoReturn:
         if message:
             with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
-                click.echo(f"{self.name or 'dtolbus'}: {' '.join(message.split())}", err=True)
+                click.echo(f"{self.name or 'dtolbus'}: {printable(masked(' '.join(message.split())))}", err=True)
         sys.exit(code)
 
 
@@ -153,7 +155,7 @@ class _Lines(logging.Formatter):
         facts = {key: value for key, value in vars(record).items() if key not in _STANDARD_LOG_KEYS}
         if not self._as_json:
             text = super().format(record)
-            return text + "".join(f" {key}={value}" for key, value in facts.items())
+            return masked(text + "".join(f" {key}={printable(str(value))}" for key, value in facts.items()))
         line = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
@@ -163,7 +165,7 @@ class _Lines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return masked(json.dumps(line, default=str))
 
 
 STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"
@@ -294,5 +296,9 @@ def listen(
         url = gateway_urls(config)[0]
     stop = stop_event()
     end = time.monotonic() + duration if duration else math.inf
+
+    def is_over() -> bool:
+        return stop.is_set() or time.monotonic() > end
+
     with Subscriber(url, topics=topics, catchup=catchup, events=True, **key) as subscriber:
-        listening.listen(subscriber, click.echo, lambda: stop.is_set() or time.monotonic() > end, first_s=5.0)
+        listening.listen(subscriber, lambda line: click.echo(printable(line)), is_over, first_s=5.0)

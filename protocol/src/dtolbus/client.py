@@ -45,6 +45,8 @@ _STUCK_HELLO_S = 1.0
 """How soon to ask anew how far the runs are where a fetch was refused; twice as long after each time."""
 _HELLO_POSITIONS = 5000
 _BATCH = 256
+_CAUSES = 100
+"""Why messages cannot be read, as far as each is told by itself."""
 _BATCH_BYTES = 4 << 20
 """Taken from a socket at once."""
 _MARK_BYTES = 32 << 20
@@ -317,7 +319,7 @@ class Client:
 
     def _next(self, socket: "zmq.Socket[bytes]", beginning: bytes = b"") -> Message | None:
         """Return the socket's next message that can be read, its topic so beginning; None where there is none now."""
-        while True:
+        for _ in range(_BATCH):  # whoever sends nothing but nonsense keeps nobody from the rest
             try:
                 frames = received(socket)
                 if not beginning or bytes(frames[0]).startswith(beginning):
@@ -325,12 +327,13 @@ class Client:
             except zmq.Again:
                 return None
             except WireError as error:
-                cause = str(error)
+                cause = str(error) if len(self.foreign) < _CAUSES else "and others"
                 self.foreign[cause] += 1
                 if self.foreign[cause] == 1:
                     log.warning("message dropped", extra={"cause": cause, "from": self._at.connect})
                 if self._catchup is not None and self._is_catchup(socket):
                     self._catchup.damaged()
+        return None
 
     def _keep_sockets(self) -> None:
         """Make the sockets, make them anew when they fell silent, and say Hello."""

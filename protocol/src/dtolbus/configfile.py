@@ -1,6 +1,5 @@
 """What `dtolbus.toml` says of places, for commands that need no more of it than where the data is."""
 
-import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -10,6 +9,7 @@ import click
 
 from dtolbus.cli import option
 from dtolbus.errors import UsageError
+from dtolbus.jsonreading import read_json
 from dtolbus.tomlreading import read_toml
 
 DEFAULT_DATA = Path("data")
@@ -62,7 +62,7 @@ def _table(path: Path) -> dict[str, Any]:
     """Return the file as it stands: TOML, or JSON as `.json`."""
     try:
         data = path.read_bytes()
-        found = json.loads(data) if path.suffix == ".json" else read_toml(data)
+        found: Any = read_json(data) if path.suffix == ".json" else read_toml(data)
     except OSError as error:
         raise UsageError(f"{path}: the config cannot be read: {error.strerror or error}") from error
     except ValueError as error:

@@ -17,6 +17,8 @@
         └── DtolSinkDependencyError  an optional package is missing: install the extra it names
 """
 
+_LONGEST = 500
+
 
 class DtolbusError(Exception):
     """Whatever dtolbus itself finds wrong; the message says what, with the value, and what to do."""
@@ -38,6 +40,10 @@ class CannotStartError(DtolbusError):
 
 class WireError(DtolbusError):
     """A message is malformed, too large, or of another wire version."""
+
+    def __init__(self, what: str) -> None:
+        """Keep the beginning: it may be the message's own text, which has no end."""
+        super().__init__(what if len(what) <= _LONGEST else f"{what[:_LONGEST]}…")
 
 
 class RawFormatError(DtolbusError):

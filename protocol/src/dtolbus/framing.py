@@ -14,6 +14,8 @@ import numpy as np
 import xxhash
 
 from dtolbus.errors import RawFormatError
+from dtolbus.jsonreading import read_json
+from dtolbus.numbers import Count, Instant
 from dtolbus.records import (
     Anchor,
     Channel,
@@ -36,27 +38,27 @@ class EventInfo(msgspec.Struct, frozen=True, omit_defaults=True):
 
     kind: str
     message: str
-    lost_samples: int = 0
+    lost_samples: Count = 0
 
 
 class ChunkHeader(msgspec.Struct, frozen=True, omit_defaults=True):
     """One chunk's header; the first eight keys are version 2's, the others ours."""
 
-    seq: int
+    seq: Count
     event_kind: str
-    first_sample_index: int
-    valid_samples: int
-    buffer_capacity: int
-    t_mono_ns: int
+    first_sample_index: Count
+    valid_samples: Count
+    buffer_capacity: Count
+    t_mono_ns: Instant
     t_utc: str
     flags: tuple[str, ...]
-    block_index: int | None = None
+    block_index: Count | None = None
     event: EventInfo | None = None
     clock: Clock | None = None
-    payload_bytes: int | None = None
+    payload_bytes: Count | None = None
     """Only where the payload is no array of codes (readings)."""
     t0: str | None = None
-    t_midpoint_mono_ns: int | None = None
+    t_midpoint_mono_ns: Instant | None = None
     read_started_at: str | None = None
     read_finished_at: str | None = None
     elapsed_s: float | None = None
@@ -135,7 +137,7 @@ def parse_file_header(text: bytes) -> FileHeader:
     if checksum_holds(text, b"") is False:
         raise RawFormatError("the file header is damaged: its checksum does not hold")
     try:
-        raw = msgspec.json.decode(text, type=dict[str, Any])
+        raw: dict[str, Any] = read_json(text, dict[str, Any])
         version = raw.get("format_version")
         if version != RAW_FORMAT_VERSION:
             raise RawFormatError(f"format_version is {version!r}; this reader knows {RAW_FORMAT_VERSION}")
@@ -144,7 +146,7 @@ def parse_file_header(text: bytes) -> FileHeader:
         calibration = raw.get("calibration")
         known = msgspec.convert(calibration, tuple[Channel, ...]) if calibration else None
         dtype = np.dtype(raw["dtype"])
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise RawFormatError(f"the file header is not one of a .dt-raw file: {error}") from error
     if dtype.kind not in "iuf" or len(names) != raw.get("n_channels", len(names)):
         raise RawFormatError(f"the file header names dtype {dtype} and {raw.get('n_channels')} channels: {names}")
@@ -183,7 +185,7 @@ def parse_chunk_header(text: bytes) -> ChunkHeader:
     """Return the chunk header. Raises RawFormatError where it is none."""
     try:
         return _chunk_decoder.decode(text)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError) as error:
         raise RawFormatError(f"not a chunk header: {error}") from error
 
 

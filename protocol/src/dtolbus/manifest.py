@@ -11,6 +11,8 @@ import msgspec
 
 from dtolbus import files
 from dtolbus.errors import RawFormatError
+from dtolbus.jsonreading import read_json
+from dtolbus.numbers import Count
 from dtolbus.records import Gap
 
 MANIFEST_FILE = "manifest.json"
@@ -22,22 +24,22 @@ MISSING = "missing in the journal"
 class DeletedSegment(msgspec.Struct, frozen=True, kw_only=True):
     """A segment that is gone, or about to go."""
 
-    first_index: int
-    end_index: int
+    first_index: Count
+    end_index: Count
     """Its records were [first_index, end_index)."""
-    first_sample: int
-    end_sample: int
+    first_sample: Count
+    end_sample: Count
     """Its samples (of readings: polls) were [first_sample, end_sample)."""
-    bytes: int
+    bytes: Count
     xxh3_64: str
     """Of all bytes of the file, 16 hex digits."""
     cause: str
     """Why it went; what a gap that comes of it says after `deleted from the journal: `."""
     deleted_utc: str
     """When, ISO 8601."""
-    lost_samples: int = 0
+    lost_samples: Count = 0
     """Samples of each channel that, by the segment's events, never reached the journal."""
-    without_samples: int = 0
+    without_samples: Count = 0
     """How many of its blocks held no samples, and so have no rows where samples are stored."""
 
 
@@ -93,10 +95,10 @@ def read_manifest(run: Path) -> Manifest:
     """Return the manifest of a run's folder, empty where there is none. Raises RawFormatError, OSError."""
     path = run / MANIFEST_FILE
     try:
-        return msgspec.json.decode(files.read(path), type=Manifest)
+        return read_json(files.read(path), Manifest)
     except FileNotFoundError:
         return Manifest()
-    except msgspec.MsgspecError as error:
+    except ValueError as error:
         raise RawFormatError(f"{path} is damaged: it does not say what was deleted") from error
 
 

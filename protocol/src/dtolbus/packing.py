@@ -4,6 +4,8 @@ import msgspec
 
 from dtolbus.records import DaqReading
 
+_FIRST_YEAR, _LAST_YEAR = 1822, 2117
+"""What 64 bits of nanoseconds hold, whatever the time zone."""
 _BIG_INT = 1
 """msgpack extension: an integer beyond 64 bits, as decimal text."""
 
@@ -17,8 +19,15 @@ def pack_reading(reading: DaqReading) -> bytes:
 
 
 def unpack_reading(payload: bytes | memoryview) -> DaqReading:
-    """Return the reading packed by `pack_reading`. Raises msgspec.MsgspecError."""
-    return _reading_decoder.decode(payload)
+    """Return the reading packed by `pack_reading`.
+
+    Raises msgspec.MsgspecError, ValueError or OverflowError: it is none, or is of no time.
+    """
+    reading = _reading_decoder.decode(payload)
+    for instant in (reading.t_utc, reading.requested_at, reading.received_at):
+        if not _FIRST_YEAR < instant.year < _LAST_YEAR:
+            raise ValueError(f"{instant} is no instant of a reading")
+    return reading
 
 
 def _is_wide(value: object) -> bool:

@@ -1,5 +1,6 @@
 """The records that travel: what a board delivered, with the words to read it by."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dtolbus.channels import Channel as Channel
 from dtolbus.channels import engineering
+from dtolbus.numbers import LARGEST, Count, Instant, Int64
+from dtolbus.topics import name_fault
 from dtolbus.units.status import SensorStatus as SensorStatus
 
 Scalar = float | int | str | bool | None
@@ -53,7 +56,7 @@ class ErrorInfo(msgspec.Struct, frozen=True):
 class Clock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The run's clock fit as it stood for one block, anchored at the block's first sample."""
 
-    utc_ns: int
+    utc_ns: Instant
     """UTC instant of the block's first sample, ns since 1970."""
     period_ns: float
     """Time from one sample of a channel to the next, ns; a float, so that nothing accumulates."""
@@ -62,13 +65,13 @@ class Clock(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Anchor(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of the time, raw, once a second or so: from these a run's clock can be fitted again, and better."""
 
-    samples: int
+    samples: Count
     """So many samples of each channel were over when the board's callback came, which may be late, but never early."""
-    mono_ns: int
+    mono_ns: Instant
     """Monotonic instant of the callback, ns."""
-    utc_ns: int
+    utc_ns: Instant
     """The same instant by the wall clock as it stood then, ns since 1970; the run's own UTC follows no step."""
-    uncertainty_ns: int
+    uncertainty_ns: Int64
     """How far the monotonic instants of the block that carries this may be off, ns; between two, the greater holds."""
 
 
@@ -87,15 +90,15 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     channels: tuple[Channel, ...]
     rate_hz: float
     """Samples a second and channel, as read back from the board; of readings: polls a second."""
-    started_utc_ns: int
+    started_utc_ns: Instant
     """UTC instant of the start, ns since 1970."""
-    started_mono_ns: int
+    started_mono_ns: Instant
     """The same instant on the producer's monotonic clock, ns."""
     dtype: str = "float64"
     """NumPy name of the payload's type."""
-    block_samples: int = 1
+    block_samples: Count = 1
     """Samples a channel in a full block."""
-    samples_asked: int | None = None
+    samples_asked: Count | None = None
     """Samples a channel (polls) after which the run ends by itself; None: until it is stopped."""
     board: str = ""
     """Model and serial number, as the board tells."""
@@ -103,8 +106,16 @@ class RunInfo(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """Run metadata: operator, specimen, sensor serials, calibration dates, free keys."""
     goes_on_from: str | None = None
     """run_id of the run that this one goes on from, after its process died or its board went away."""
-    samples_before: int = 0
+    samples_before: Count = 0
     """Samples a channel (polls) that were over in that run and those before it, lost ones included."""
+
+    def __post_init__(self) -> None:
+        """Refuse names that no file can have, and a rate by which no time passes."""
+        for name in (self.device, self.task, self.run_id):
+            if fault := name_fault(name):
+                raise ValueError(f"a run's device, task and run_id: {fault}")
+        if not (math.isfinite(self.rate_hz) and 1e9 / LARGEST < self.rate_hz):
+            raise ValueError(f"a rate of {self.rate_hz} Hz")
 
     @cached_property
     def channel_names(self) -> tuple[str, ...]:
@@ -132,9 +143,9 @@ class RunStatus(msgspec.Struct, frozen=True):
 
     info: RunInfo
     state: RunEnd
-    first: int
+    first: Count
     """First index still available."""
-    head: int
+    head: Count
     """Number of durable records."""
 
     @property
@@ -298,9 +309,9 @@ class DaqReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     received_at: datetime
     t_utc: datetime
     """UTC midpoint of the acquisition."""
-    t_mono_ns: int
+    t_mono_ns: Instant
     """Monotonic instant of the request, ns."""
-    t_midpoint_mono_ns: int | None = None
+    t_midpoint_mono_ns: Instant | None = None
     latency_s: float = 0.0
     sensor_status: dict[str, int] = {}
     """By channel, a SensorStatus; only channels that have any."""
@@ -308,7 +319,7 @@ class DaqReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error: ErrorInfo | None = None
     """Why there is no value; an exception given here is kept as its name and message."""
     run_id: str | None = None
-    reading_index: int = 0
+    reading_index: Count = 0
     """Number of this record in its run, from 0, without holes."""
 
     def __post_init__(self) -> None:
@@ -328,17 +339,17 @@ class DaqEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     device: str
     task: str
     run_id: str
-    record_index: int
+    record_index: Count
     """Number of this record in its run, from 0, without holes."""
     kind: str
     """`overrun`, `device_lost`, `sdk_error`, …"""
     message: str
-    sample_index: int = 0
+    sample_index: Count = 0
     """Number of the sample before which it happened."""
-    lost_samples: int = 0
+    lost_samples: Count = 0
     """Samples of each channel that never reached the journal: [sample_index, sample_index + lost_samples)."""
-    t_mono_ns: int = 0
-    t_utc_ns: int = 0
+    t_mono_ns: Instant = 0
+    t_utc_ns: Instant = 0
     """UTC instant, ns since 1970."""
 
     @property
@@ -376,8 +387,8 @@ class DaqSample:
 class Gap:
     """A range of a run's records that cannot be had any more. It is data, and is stored."""
 
-    from_index: int
-    to_index: int
+    from_index: Count
+    to_index: Count
     cause: str
-    first_sample: int | None = None
-    end_sample: int | None = None
+    first_sample: Count | None = None
+    end_sample: Count | None = None

@@ -6,14 +6,17 @@ import msgspec
 
 from dtolbus import files
 from dtolbus.errors import RawFormatError
+from dtolbus.jsonreading import read_json
+from dtolbus.numbers import Count
 from dtolbus.records import RunInfo
-from dtolbus.topics import quote, unquote
+from dtolbus.topics import name_fault, quote, unquote
 from dtolbus.wire import topic_of_run
 
 SINKS_FOLDER = "sinks"
 SINCE_OPTION = "since_utc_ns"
 """Option of a sink that leaves out runs which began before this instant."""
-_LONGEST_INSTANT = 19
+LONGEST_INSTANT = 19
+"""Digits of one in ns since 1970; what a registration says beyond them is left out."""
 _WITH_SAMPLES = {"samples", "both"}
 _BLOCKS = ("skip", "summary", "samples", "both")
 _TOPICS = ("block/", "reading/", "note/", "heartbeat/")
@@ -23,10 +26,10 @@ class SinkPosition(msgspec.Struct, frozen=True):
     """How far a sink is in one run, as it last said."""
 
     stream: str
-    position: int
+    position: Count
     """Number of records committed, from 0 on without holes."""
-    backfilled: int = 0
-    summarised: int = 0
+    backfilled: Count = 0
+    summarised: Count = 0
     """Of blocks below this record, samples may not be stored: they came while it kept summaries, or were not seen."""
 
 
@@ -53,7 +56,7 @@ class Registration(msgspec.Struct, frozen=True, kw_only=True):
         since = self.options.get(SINCE_OPTION, "")
         known = self.positions.get(run.run_id)
         is_begun = known is not None and known.position > 0  # an age like 7d moves on; what was begun stays wanted
-        if since.isdecimal() and not is_begun and run.started_utc_ns < int(since[:_LONGEST_INSTANT]):
+        if since.isdecimal() and not is_begun and run.started_utc_ns < int(since[:LONGEST_INSTANT]):
             return False
         return not self.topics or topic_of_run(run).decode().startswith(self.topics)
 
@@ -78,13 +81,13 @@ def registration_path(data: Path, name: str) -> Path:
 def read_registration(path: Path) -> Registration:
     """Return what the file says. Raises FileNotFoundError, and RawFormatError where it is no registration."""
     try:
-        registration = msgspec.json.decode(files.read(path), type=Registration)
-    except msgspec.MsgspecError as error:
+        registration: Registration = read_json(files.read(path), Registration)
+    except ValueError as error:
         raise RawFormatError(
             f"{path}: not a sink's registration: {error}; start its worker again, which has it written anew, or say "
             f'`dtolbus sinks forget "{unquote(path.stem)}"` if that sink will not come back'
         ) from error
-    if registration_path(path.parent.parent, registration.name).name != path.name:
+    if name_fault(registration.name) or registration_path(path.parent.parent, registration.name).name != path.name:
         raise RawFormatError(
             f"{path}: is the registration of the sink {registration.name!r} under another name, a copy; remove it"
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from dtolbus.channels import Channel
+from dtolbus.numbers import Count
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo
 from dtolbus.units.status import SensorStatus
 
@@ -46,11 +47,11 @@ class Remark(msgspec.Struct, frozen=True):
     channel: str
     kind: str
     """One of `WORDS`."""
-    samples: int
+    samples: Count
     """So many (polls) were so …"""
-    of: int
+    of: Count
     """… of so many that were looked at."""
-    first: int
+    first: Count
     """Number of the first of them in the run."""
 
     def __str__(self) -> str:

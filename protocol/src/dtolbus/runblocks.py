@@ -1,6 +1,5 @@
 """A run's blocks, made for each message: what takes long to work out waits until somebody asks for it."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -8,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from dtolbus.numbers import LARGEST
 from dtolbus.records import Anchor, Clock, Codes, DaqBlock, ErrorInfo, RunInfo, ns_from_utc, utc_from_ns
 
 _FIRST_NS: Final = ns_from_utc(datetime.min.replace(tzinfo=UTC))
@@ -35,7 +35,7 @@ def block_of_run(
     `read_started_at` and `read_finished_at` are instants, or ns since 1970.
     Raises ValueError for codes of another shape, and ValueError or ArithmeticError for times that cannot be.
     """
-    if codes.ndim != 2 or codes.shape[0] != len(run.channels):
+    if codes.ndim != 2 or codes.shape[0] != len(run.channels) or (codes.shape[1] and not codes.shape[0]):
         raise ValueError(
             f"codes of shape {codes.shape} for {len(run.channels)} channels: it must be (channels, samples)"
         )
@@ -43,7 +43,7 @@ def block_of_run(
     known = run.block_period_ns, run.started_at  # raise where the run has no times
     if not _FIRST_NS <= clock.utc_ns < _END_NS:
         raise OverflowError(f"{clock.utc_ns} ns since 1970 is no date")
-    if not math.isfinite(samples * clock.period_ns):
+    if not abs(samples * clock.period_ns) <= LARGEST:
         raise OverflowError(f"{samples} samples of {clock.period_ns} ns are no time")
     del known
     fields: dict[str, Any] = {

@@ -21,7 +21,9 @@ from dtolbus.chunks import decode_record
 from dtolbus.dtraw import Chunk, ChunkFile
 from dtolbus.errors import MisplacedRunError, RawFormatError, UsageError
 from dtolbus.framing import file_header_for
+from dtolbus.jsonreading import read_json
 from dtolbus.manifest import MANIFEST_FILE, MISSING, Manifest, read_manifest
+from dtolbus.numbers import LARGEST, Count, Int64
 from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
 from dtolbus.topics import quote
 
@@ -57,14 +59,14 @@ class Head(NamedTuple):
 class RunClock(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a run's clock went, of a run that its producer closed (it was not killed)."""
 
-    utc_moved_ns: int
+    utc_moved_ns: Int64
     """How far the wall clock moved against the run's own UTC, which keeps the offset of its start, ns."""
     rate_hz: float | None = None
     """Mean true rate by the clock fit; None where the samples were not timed (readings, recordings)."""
     drift_ppm: float | None = None
     """How far that is off the nominal rate; positive: the board is fast."""
     drift_uncertainty_ppm: float | None = None
-    uncertainty_ns: int | None = None
+    uncertainty_ns: Int64 | None = None
     """How far the monotonic instants of the last samples may be off, ns."""
 
 
@@ -73,11 +75,11 @@ class RunFile(msgspec.Struct, frozen=True):
 
     info: RunInfo
     state: RunEnd = "running"
-    final: int | None = None
+    final: Count | None = None
     """Number of records of a run that is over."""
-    samples: int | None = None
+    samples: Count | None = None
     """Samples a channel (polls) journaled, of a run that is over."""
-    bytes: int | None = None
+    bytes: Count | None = None
     """Bytes of all segments of a run that is over."""
     clock: RunClock | None = None
 
@@ -95,6 +97,8 @@ def decode_head(data: bytes) -> Head | None:
     magic, version, _flags, head, end, _crc = _HEAD.unpack(data)
     if magic != _HEAD_MAGIC or version != _HEAD_VERSION:
         raise RawFormatError(f"a head file of version {version} ({magic!r}); this reader knows {_HEAD_VERSION}")
+    if max(head, end) > LARGEST:
+        raise RawFormatError(f"a head of {head} records in {end} bytes")
     return Head(head, end)
 
 
@@ -318,8 +322,8 @@ class RunFolder:
     def _read_run_file(self) -> RunFile:
         path = self.path / RUN_FILE
         try:
-            return msgspec.json.decode(files.read(path), type=RunFile)
-        except msgspec.MsgspecError as error:
+            return read_json(files.read(path), RunFile)
+        except ValueError as error:
             raise RawFormatError(f"{path} is damaged: it does not say what the run is") from error
 
 

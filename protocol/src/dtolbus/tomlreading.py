@@ -5,6 +5,8 @@ import re
 import tomllib
 from typing import Any
 
+from dtolbus.shown import masked_line
+
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _TWICE = "Cannot overwrite a value"
 _ESCAPES = ("Unescaped '\\' in a string", "Invalid hex value", "Escaped character is not a Unicode scalar value")
@@ -19,14 +21,16 @@ def read_toml(data: bytes) -> dict[str, Any]:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        shown = data.splitlines()[line - 1].decode("latin-1").strip()
+        shown = _shortened(masked_line(data.splitlines()[line - 1].decode("latin-1").strip()))
         raise ValueError(
-            f"line {line} is not UTF-8 (byte 0x{data[error.start]:02x}): {_shortened(shown)!r}; save the file as UTF-8"
+            f"line {line} is not UTF-8 (byte 0x{data[error.start]:02x}): {shown!r}; save the file as UTF-8"
         ) from error
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(_problem(str(error), text)) from error
+    except RecursionError as error:
+        raise ValueError("not a TOML file: it is nested too deeply") from error
 
 
 def _problem(message: str, text: str) -> str:
@@ -37,7 +41,7 @@ def _problem(message: str, text: str) -> str:
     line = int(found[2] or len(lines))
     whole = lines[line - 1] if line <= len(lines) else ""
     what = _reason(found[1], whole, int(found[3] or len(whole)) - 1)
-    return f"not a TOML file: line {line}: {_shortened(whole.strip())!r}: {what}"
+    return f"not a TOML file: line {line}: {_shortened(masked_line(whole.strip()))!r}: {what}"
 
 
 def _reason(reason: str, line: str, column: int) -> str:

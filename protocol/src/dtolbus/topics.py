@@ -12,15 +12,23 @@ _WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com
 _LONGEST_NAME = 220
 """Bytes of a quoted name: a file name has up to 255, and something is put before and behind it."""
 
+_MOST_LETTERS = 1000
+"""Of a name that is looked at any further: it may be a message's, whose text has no end."""
+_SHOWN = 40
+
 __all__ = ["TopicKind", "name_fault", "prefix", "quote", "shortened", "stream_name", "topic", "unquote"]
 
 
-@lru_cache(maxsize=4096)
 def quote(name: str) -> str:
     """Return the name percent-quoted: one path element on every system, and one part of a topic.
 
     `unquote` gives the name back. Raises ValueError for an empty name.
     """
+    return _quoted(name) if len(name) <= _LONGEST_NAME else _quoted.__wrapped__(name)
+
+
+@lru_cache(maxsize=4096)
+def _quoted(name: str) -> str:
     if not name:
         raise ValueError("a device or task needs a name, got ''")
     text = _percent(name, safe=" ,=+()", errors="surrogatepass")
@@ -35,6 +43,8 @@ def name_fault(name: str) -> str:
     """Return why no device, task or sink can have the name (a file has it, and a command line); empty where it can."""
     if not name:
         return "a name is missing"
+    if len(name) > _MOST_LETTERS:
+        return f"{name[:_SHOWN]!r}… has {len(name)} characters, too many for a file's name"
     if not name.isprintable():
         return f"{name!r} has characters that cannot be shown: choose another name"
     if len(quote(name)) > _LONGEST_NAME:
@@ -44,6 +54,7 @@ def name_fault(name: str) -> str:
 
 def shortened(name: str) -> str:
     """Return as much of a name as a file's name can hold."""
+    name = name[:_LONGEST_NAME]
     while len(quote(name)) > _LONGEST_NAME:
         name = name[:-1]
     return name

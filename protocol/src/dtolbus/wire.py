@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dtolbus.blockheader import ARRAY_16, BlockFields, PackedRun, RunHeaders, pack_block
 from dtolbus.errors import WireError
 from dtolbus.identity import ANY, Identity
+from dtolbus.numbers import Count, Int64
 from dtolbus.packing import pack_reading, unpack_reading
 from dtolbus.records import (
     DaqBlock,
@@ -34,6 +35,7 @@ from dtolbus.topics import topic
 
 WIRE_VERSION = 2
 MAX_FRAMES = 4
+MAX_TOPIC_BYTES = 1024
 MAX_HEADER_BYTES = 1 << 20
 MAX_MESSAGE_BYTES = 64 << 20
 """Largest frame that a socket takes."""
@@ -63,7 +65,7 @@ class RunPosition(msgspec.Struct, frozen=True, array_like=True):
     device: str
     task: str
     run_id: str
-    next: int
+    next: Count
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -84,7 +86,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """Whether further positions follow in another Hello; only the last one is answered."""
     expects: Identity = ANY
     """Whom it is meant for: another gateway refuses it, and registers nobody."""
-    number: int = 0
+    number: Int64 = 0
     """Comes back in the Welcome."""
 
 
@@ -92,14 +94,14 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     """Every run that the journal holds, and the limits of this gateway."""
 
     runs: tuple[RunStatus, ...]
-    fetch_records: int
+    fetch_records: Count
     """Records served for one Fetch at most; Done says where it stopped."""
     heartbeat_s: float
     more: bool = False
     """Whether further runs follow in another Welcome."""
     serves: Identity = ANY
     """What this gateway serves."""
-    number: int = 0
+    number: Int64 = 0
     """The Hello's that it answers."""
 
 
@@ -112,29 +114,29 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
     device: str
     task: str
     run_id: str
-    from_index: int
-    to_index: int
-    number: int = 0
+    from_index: Count
+    to_index: Count
+    number: Int64 = 0
     """The client's; comes back in the answers."""
 
 
 class Credit(msgspec.Struct, frozen=True, array_like=True):
     """Lets the gateway send so many more records (or gaps) of the Fetch with this number; it has none to begin with."""
 
-    records: int
-    number: int
+    records: Count
+    number: Int64
 
 
 class RunGap(msgspec.Struct, frozen=True, array_like=True):
     """The journal no longer has [from_index, to_index)."""
 
     run_id: str
-    from_index: int
-    to_index: int
+    from_index: Count
+    to_index: Count
     cause: str
-    first_sample: int | None = None
-    end_sample: int | None = None
-    number: int = 0
+    first_sample: Count | None = None
+    end_sample: Count | None = None
+    number: Int64 = 0
     """The Fetch's that it answers; 0 where that is not told."""
 
 
@@ -142,8 +144,8 @@ class Done(msgspec.Struct, frozen=True, array_like=True):
     """A Fetch is served up to `next`."""
 
     run_id: str
-    next: int
-    number: int = 0
+    next: Count
+    number: Int64 = 0
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True):
@@ -151,7 +153,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
 
     why: str
     run_id: str = ""
-    number: int = 0
+    number: Int64 = 0
     is_final: bool = False
     """Whether asking again cannot help: the client ends with it."""
     was_damaged: bool = False
@@ -169,8 +171,8 @@ class Ack(msgspec.Struct, frozen=True, array_like=True):
     device: str
     task: str
     run_id: str
-    position: int
-    backfilled: int = 0
+    position: Count
+    backfilled: Count = 0
 
 
 Control = Hello | Welcome | Fetch | RunGap | Done | Refused | Ack | Credit
@@ -189,8 +191,8 @@ class _HeartbeatHeader(msgspec.Struct, frozen=True, array_like=True):
     kind: int
     run: msgspec.Raw
     state: RunEnd
-    first: int
-    head: int
+    first: Count
+    head: Count
 
 
 class _ControlHeader(msgspec.Struct, frozen=True, array_like=True):
@@ -291,6 +293,8 @@ def decode(frames: Sequence[Frame]) -> Message:
     """Return the message that the frames hold. Raises WireError for anything that is not one of this wire version."""
     if not 2 <= len(frames) <= MAX_FRAMES:
         raise WireError(f"{len(frames)} frames; a message has 2 to {MAX_FRAMES}")
+    if len(frames[0]) > MAX_TOPIC_BYTES:
+        raise WireError(f"a topic of {len(frames[0])} bytes")
     sealed = bytes(frames[1])
     kind = _kind_of(sealed)
     header, digest = sealed[:-_DIGEST_BYTES], sealed[-_DIGEST_BYTES:]

@@ -14,15 +14,18 @@ import click
 from dtolbus.cli import Command, command, option, stop_event, topic_option
 from dtolbus.client import Endpoints
 from dtolbus.configfile import data_options
+from dtolbus.dsn import dsn_options
 from dtolbus.errors import UsageError
 from dtolbus.identity import Identity
 from dtolbus.keyoptions import key_options
 from dtolbus.keys import Keys
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
+from dtolbus.shown import printable
 from dtolbus.topics import name_fault
 from dtolbus.waiting import Waiting
 from dtolbus_workers.batch import BatchPolicy
+from dtolbus_workers.postgres_options import tls_options
 from dtolbus_workers.registry import destination_class
 from dtolbus_workers.worker import WorkerConfig, run_worker
 
@@ -147,7 +150,8 @@ def sqlite(out: Path, blocks: str, **bus: Any) -> None:
 
 
 @command("dtolbus-postgres")
-@option("--dsn", help="postgresql://user@host/database; better in DTOLBUS_DSN than on the command line.")
+@dsn_options("postgresql://user@host/database")
+@tls_options
 @option("--schema", default="public", help="Schema of the tables; made where it is missing.")
 @_blocks_option
 @option(
@@ -167,6 +171,7 @@ def postgres(
     index: Any,
     partition: Any,
     hypertable: bool,
+    tls: dict[str, str],
     **bus: Any,
 ) -> None:
     """Store blocks and readings in PostgreSQL.
@@ -177,15 +182,15 @@ def postgres(
     from dtolbus_workers.postgres_layout import SamplesLayout  # noqa: PLC0415  # as above
 
     if not dsn:
-        raise UsageError("no database: give --dsn postgresql://user@host/database, or set DTOLBUS_DSN")
+        raise UsageError("no database: give --dsn postgresql://user@host/database, --dsn-file, or set DTOLBUS_DSN")
     try:
-        config = PostgresConfig(dsn=dsn, schema=schema, create_tables=True)
+        config = PostgresConfig(dsn=dsn, schema=schema, create_tables=True).secured(tls)
     except ValueError as error:
         raise UsageError(str(error)) from error
     destination = destination_class("postgres")(
         config, blocks=blocks, layout=SamplesLayout(index, partition, hypertable)
     )
-    _work("postgres", destination, config.target(), options={"blocks": blocks, "schema": schema}, **bus)
+    _work("postgres", destination, config.target(), options={"blocks": blocks, "schema": schema, **tls}, **bus)
 
 
 def _text_command(kind: str, about: str) -> Command:
@@ -279,7 +284,7 @@ def verify(
         click.echo(certificate_text.as_json(certificate))
     else:
         for line in certificate_text.as_text(certificate):
-            click.echo(line)
+            click.echo(printable(line))
     return 0 if certificate.complete else 1
 
 

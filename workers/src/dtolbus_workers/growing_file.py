@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from dtolbus import files
 from dtolbus.errors import DtolSinkError
+from dtolbus.jsonreading import read_json
 from dtolbus_workers import parquet_parts
 from dtolbus_workers.arrow_infer import has_large_ints, widened, wider
 from dtolbus_workers.parquet import SinkState
@@ -81,7 +82,15 @@ class GrowingFile:
                 self._remove_parts()  # joined, and killed before they went
                 last = {}
             last = last or whole
-        return msgspec.json.decode(last[OWN], type=SinkState) if OWN in last else None
+        return self._state(last[OWN]) if OWN in last else None
+
+    def _state(self, text: str) -> SinkState:
+        try:
+            return read_json(text, SinkState)
+        except ValueError as error:
+            raise DtolSinkError(
+                f"{self._path}: its footer is damaged ({error}); choose another path, or pass overwrite=True"
+            ) from error
 
     def add(self, table: Any, state: SinkState) -> None:
         """Store the table as the next part, durably.
@@ -124,7 +133,7 @@ class GrowingFile:
 
     def _join(self, parts: list[Path], temp: Path) -> None:
         last = parquet_parts.footer(parts[-1])
-        state = msgspec.json.decode(last[OWN], type=SinkState)
+        state = self._state(last[OWN])
         schema = self._joined_schema(parts, state).with_metadata(self._metadata(state, last[PART]))
         options = parquet_parts.writer_options(schema, self._compression, self._use_dictionary)
         with parquet_parts.appending(temp) as out, pq.ParquetWriter(out, schema, **options) as writer:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from dtolbus import files, topics
 from dtolbus.errors import CannotStartError, DtolSinkError
+from dtolbus.jsonreading import read_json
 from dtolbus.parquet.footer import FORMAT, USUAL, Form, PartFooter, Span, footer_keys, parse_footer
 from dtolbus.parquet.places import IDENTITY, part_name, parts_of, run_folder
 from dtolbus.records import RunInfo
@@ -191,8 +192,8 @@ def read_identity(folder: Path) -> _Identity:
         CannotStartError: it is no Parquet folder of ours.
     """
     path = folder / IDENTITY
-    with contextlib.suppress(msgspec.MsgspecError, OSError):
-        identity = msgspec.json.decode(files.read(path), type=_Identity)
+    with contextlib.suppress(ValueError, OSError):
+        identity: _Identity = read_json(files.read(path), _Identity)
         if identity.kind == "parquet" and identity.format == FORMAT:
             return identity
     raise CannotStartError(f"{path} is not that of a parquet folder in format {FORMAT}; choose another folder")

@@ -1,12 +1,16 @@
 """PostgresConfig: which database, which tables, and how to name them where a password must not be seen."""
 
+import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from dtolbus.dsn import TLS_OPTIONS, dsn_fault, dsn_with
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_SCHEMES = ("postgresql", "postgres")
+TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,13 @@ class PostgresConfig:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     database: str | None = None
+    sslmode: str | None = None
+    """`verify-full` checks the server's certificate and its name; None: the DSN's, else PGSSLMODE's, else `prefer`."""
+    sslrootcert: str | None = None
+    """File of the CA that the server's certificate must come from."""
+    sslcert: str | None = None
+    """File of the certificate by which this client is known, with `sslkey`."""
+    sslkey: str | None = None
     schema: str = "public"
     table_readings: str = "readings"
     table_blocks: str = "blocks"
@@ -47,8 +58,9 @@ class PostgresConfig:
             raise ValueError(f"PostgresConfig: dsn and {', '.join(discrete)} exclude each other; give one of the two")
         if self.dsn is None and (self.host is None or self.user is None or self.database is None):
             raise ValueError("PostgresConfig: give dsn, or host, user and database")
-        if self.dsn is not None:
-            _check_dsn(self.dsn)
+        if self.dsn is not None and (fault := dsn_fault(self.dsn)):
+            raise ValueError(f"PostgresConfig: dsn {fault}")
+        _check_tls(self.sslmode)
         for name in ("schema", "table_readings", "table_blocks"):
             if not _IDENTIFIER.fullmatch(getattr(self, name)):
                 raise ValueError(
@@ -65,6 +77,11 @@ class PostgresConfig:
             if getattr(self, name) <= 0:
                 raise ValueError(f"PostgresConfig: {name} must be > 0, got {getattr(self, name)!r}")
 
+    def secured(self, options: Mapping[str, str]) -> "PostgresConfig":
+        """Return the same with what the options say of TLS_OPTIONS. Raises ValueError."""
+        given: dict[str, Any] = {name: options[name] for name in TLS_OPTIONS if name in options}
+        return dataclasses.replace(self, **given)
+
     def target(self) -> str:
         """Return where this leads, `postgresql://host:port/database.schema`, for logs and messages."""
         if self.dsn is None:
@@ -79,9 +96,11 @@ class PostgresConfig:
 
     def connect_arguments(self) -> dict[str, Any]:
         """Return what asyncpg needs to find and enter the database."""
+        secured = {name: getattr(self, name) for name in TLS_OPTIONS if getattr(self, name) is not None}
         if self.dsn is not None:
-            return {"dsn": self.dsn}
+            return {"dsn": dsn_with(self.dsn, secured)}
         return {
+            **({"dsn": dsn_with("postgresql://", secured)} if secured else {}),
             "host": self.host,
             "port": self.port,
             "user": self.user,
@@ -98,17 +117,6 @@ def _has_port(host: str) -> bool:
     return bool(re.search(r":\d+$", host))
 
 
-def _check_dsn(dsn: str) -> None:
-    """Raise ValueError for what is no connection URL, or one whose password runs into other parts."""
-    try:
-        parts: SplitResult | None = urlsplit(dsn)
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in _SCHEMES:
-        raise ValueError("PostgresConfig: dsn must look like postgresql://user:password@host:port/database")
-    hosts = parts.netloc.rpartition("@")[2]
-    ports = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host and not host.endswith("]")]
-    if "@" in parts.path or parts.fragment or not all(port.isdigit() for port in ports):
-        raise ValueError(
-            "PostgresConfig: dsn cannot be read; percent-encode special characters of the password (@ is %40, / is %2F)"
-        )
+def _check_tls(mode: str | None) -> None:
+    if mode is not None and mode not in TLS_MODES:
+        raise ValueError(f"PostgresConfig: sslmode must be one of {', '.join(TLS_MODES)}, got {mode!r}")

@@ -1,12 +1,12 @@
 """PostgresDestination: the bus's tables in one schema of a database, a batch in one transaction."""
 
 import logging
-import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from dtolbus.dsn import dsn_of
 from dtolbus.errors import CannotStartError, DtolSinkError, DtolSinkWriteError, UsageError
 from dtolbus.records import RunInfo
 from dtolbus_workers import postgres_link
@@ -242,17 +242,19 @@ class PostgresDestination:
     def stored(place: str, options: Mapping[str, str], run: RunInfo) -> Stored | None:
         """Return what the database holds of the run, or None; `place` is the config's `target()`. It blocks.
 
-        A target has no password: the DSN is taken from DTOLBUS_DSN where that leads to the same place, else the server
-        must let the user in without, or by `~/.pgpass` or PGPASSWORD.
+        A target has no password: the DSN is taken from DTOLBUS_DSN, or DTOLBUS_DSN_FILE, where that leads to the same
+        place, else the server must let the user in without, or by `~/.pgpass` or PGPASSWORD.
         """
-        return stored(_config_of(place, options.get("schema", "public")), run)
+        return stored(_config_of(place, options), run)
 
 
-def _config_of(target: str, schema: str) -> PostgresConfig:
-    dsn = os.environ.get("DTOLBUS_DSN")
+def _config_of(target: str, options: Mapping[str, str]) -> PostgresConfig:
+    schema = options.get("schema", "public")
+    dsn = dsn_of()
     if dsn:
-        config = PostgresConfig(dsn=dsn, schema=schema)
+        config = PostgresConfig(dsn=dsn, schema=schema).secured(options)
         if config.target() == target:
             return config
     parts = urlsplit(target)
-    return PostgresConfig(dsn=urlunsplit(parts._replace(path=parts.path.removesuffix(f".{schema}"))), schema=schema)
+    leading = urlunsplit(parts._replace(path=parts.path.removesuffix(f".{schema}")))
+    return PostgresConfig(dsn=leading, schema=schema).secured(options)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from dtolbus.jsonreading import read_json
 from dtolbus.records import DaqReading, Scalar
 from dtolbus.rows import READING_KEYS, RESERVED_COLUMNS, channel_columns, reading_to_row
 
@@ -177,5 +178,6 @@ def restored_value(value: object, channel: str, status_text: str | None) -> obje
     """Return a reading's value as it was, from what is stored of it: a float named in the status column comes back."""
     if value is not None or not status_text:
         return value
-    status = msgspec.json.decode(status_text).get(channel)
+    named: dict[str, Any] = read_json(status_text, dict[str, Any])
+    status = named.get(channel)
     return float(status) if isinstance(status, str) else None

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from dtolbus.jsonreading import read_json
 from dtolbus.records import RunInfo
 from dtolbus_workers.destination import SampleRun, SampleTexts, StoredBlock
 
@@ -103,8 +104,10 @@ def header_remarks(header: str | bytes | None, run: RunInfo) -> list[str]:
     if header is None:
         return ["the run's header is not there"]
     try:
-        same = msgspec.json.decode(header) == msgspec.json.decode(msgspec.json.encode(run))
-    except (msgspec.MsgspecError, UnicodeError):
+        kept: object = read_json(header)
+        expected: object = read_json(msgspec.json.encode(run))
+        same = kept == expected
+    except ValueError:
         same = False
     return [] if same else ["the run's header is not the journal's"]
 

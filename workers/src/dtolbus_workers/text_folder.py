@@ -11,13 +11,14 @@ from filelock import FileLock, Timeout
 
 from dtolbus import files
 from dtolbus.errors import CannotStartError, DtolSinkError, DtolSinkWriteError
+from dtolbus.jsonreading import read_json
 from dtolbus.records import RunInfo
 from dtolbus.topics import quote
 from dtolbus_workers import text_file
 from dtolbus_workers.destination import Position, Positions, RunBatch
 from dtolbus_workers.presence import Presence
 from dtolbus_workers.text_format import TextFormat
-from dtolbus_workers.text_run import POSITION, RunFiles, TextBlocks, addition, file_name
+from dtolbus_workers.text_run import POSITION, RunFiles, TextBlocks, addition, file_name, is_of_run
 
 FORMAT_VERSION = 1
 
@@ -140,7 +141,11 @@ class TextFolder:
     def _sidecars(self) -> Iterator[tuple[Path, RunFiles]]:
         for path in sorted(self._folder.glob(f"*/*/*.{POSITION}")):
             if not path.name.startswith("."):
-                yield path, read_sidecar(path)
+                state = read_sidecar(path)
+                own = stream_folder(self._folder, state.run) / file_name(state.run, POSITION)
+                if own != path:
+                    raise CannotStartError(f"{path} is that of {own}, a copy: move it out of {self._folder}")
+                yield path, state
 
     def _restored(self, sidecar: Path, state: RunFiles) -> RunFiles:
         for name, length in state.files.items():
@@ -199,8 +204,8 @@ def check_ours(folder: Path, kind: str) -> None:
 def read_identity(path: Path) -> Identity:
     """Return the folder's identity. Raises CannotStartError where it cannot be read."""
     try:
-        return msgspec.json.decode(files.read(path), type=Identity)
-    except msgspec.DecodeError as error:
+        return read_json(files.read(path), Identity)
+    except ValueError as error:
         raise CannotStartError(f"{path} is not dtolbus's ({error}); choose another folder") from error
 
 
@@ -211,10 +216,14 @@ def identity_of(folder: Path) -> str | None:
 
 
 def read_sidecar(path: Path) -> RunFiles:
-    """Return what a run's sidecar counts. Raises CannotStartError where it cannot be read."""
+    """Return what a run's sidecar counts. Raises CannotStartError where it cannot be read, or names other files."""
     try:
-        return msgspec.json.decode(files.read(path), type=RunFiles)
-    except msgspec.DecodeError as error:
+        state: RunFiles = read_json(files.read(path), RunFiles)
+        for name in (*state.files, *state.data):
+            if not is_of_run(name, state.run):
+                raise ValueError(f"{name!r:.80} is no file of the run")
+        return state
+    except ValueError as error:
         raise CannotStartError(
             f"{path} is damaged ({error}); move this run's files away, and it is stored again"
         ) from error

@@ -2,7 +2,10 @@
 
 CSV is RFC 4180 in UTF-8, its lines end with LF. No value is an empty cell; text that could be taken for something else
 (a number, `true`, nothing) is quoted, so that whoever honours the quotes reads back every value with its type. NaN and
-infinities are `nan`, `inf`, `-inf`. JSONL is strict JSON; there they are null, and named in `sensor_status`.
+infinities are `nan`, `inf`, `-inf`. Text by which a spreadsheet would begin a formula has an apostrophe before it, and
+so has text that begins with one: whoever takes one away from each text cell reads back what it was.
+
+JSONL is strict JSON; there NaN and infinities are null, and named in `sensor_status`.
 """
 
 import json
@@ -26,6 +29,10 @@ Column = Scalar | list[bytes]
 
 _CELL = re.compile(r'(?:"((?:[^"]|"")*)"|([^,"]*)),')
 _NUMBERS_BEGIN = frozenset("0123456789+-.nNiI")
+_FORMULAS = frozenset(
+    "=+-@\t\r\n\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}'"
+)
+"""How text begins that gets an apostrophe: OWASP, CSV Injection; and the apostrophe itself."""
 _NEEDS_QUOTES = re.compile(r'[",\r\n]|^\s|\s$')
 
 
@@ -148,7 +155,7 @@ class CsvFormat(TextFormat):
         return tuple(map(str, _csv_cells(header.decode().removesuffix("\n"))))
 
     def cell(self, value: Scalar) -> bytes:
-        """Return one cell, quoted where it must be."""
+        """Return one cell, quoted where it must be; of text never one that is a formula."""
         if value is None:
             return b""
         if isinstance(value, bool):
@@ -157,6 +164,8 @@ class CsvFormat(TextFormat):
             return b"%d" % value
         if isinstance(value, float):
             return repr(float(value)).encode()
+        if value[:1] in _FORMULAS:
+            value = f"'{value}"
         if _NEEDS_QUOTES.search(value) or _unquoted(value) != value:
             return b'"' + value.replace('"', '""').encode() + b'"'
         return value.encode()
@@ -192,18 +201,23 @@ def whole_rows(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 def _csv_cells(line: str) -> list[Scalar]:
     if '"' not in line:
-        return [_unquoted(cell) for cell in line.split(",")]
+        return [_plain(_unquoted(cell)) for cell in line.split(",")]
     cells: list[Scalar] = []
     at = 0
     for found in _CELL.finditer(line + ","):
         if found.start() != at:
             break
         text, plain = found.groups()
-        cells.append(text.replace('""', '"') if text is not None else _unquoted(plain))
+        cells.append(_plain(text.replace('""', '"') if text is not None else _unquoted(plain)))
         at = found.end()
     if at != len(line) + 1:
         raise ValueError(f"not a row of CSV: {line!r:.80}")
     return cells
+
+
+def _plain(value: Scalar) -> Scalar:
+    """Return the value of a cell without the apostrophe that keeps a spreadsheet from taking it for a formula."""
+    return value[1:] if isinstance(value, str) and value[:1] == "'" else value
 
 
 @lru_cache(maxsize=1 << 16)
@@ -249,7 +263,10 @@ class JsonlFormat(TextFormat):
     def parse(self, lines: Iterable[bytes]) -> Iterator[Mapping[str, Scalar]]:
         """Yield the rows."""
         for line in lines:
-            yield json.loads(line)
+            try:
+                yield json.loads(line)
+            except RecursionError as error:
+                raise ValueError(f"a row is nested too deeply: {line[:60]!r}") from error
 
     def _plain_texts(self, texts: list[str]) -> list[bytes]:
         return [f'"{text}"'.encode() for text in texts]

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from dtolbus.numbers import Count
 from dtolbus.records import DaqBlock, DaqReading, RunInfo, Scalar
 from dtolbus.rows import READING_KEYS
 from dtolbus.topics import quote, stream_name
@@ -22,16 +23,18 @@ GAPS, EVENTS, PUT_ASIDE, BLOCKS = "gaps.jsonl", "events.jsonl", "put-aside.jsonl
 POSITION = "position.json"
 
 _JSONL = JsonlFormat()
+_ELSEWHERE = frozenset("/\\:\0")
+"""Letters by which a name may be a path."""
 
 
 class RunFiles(msgspec.Struct, frozen=True):
     """The sidecar `<run_id>.position.json`: what of the run's files counts."""
 
     run: RunInfo
-    next: int = 0
+    next: Count = 0
     """Number of records stored, from 0 on without holes."""
-    backfilled: int = 0
-    files: dict[str, int] = {}
+    backfilled: Count = 0
+    files: dict[str, Count] = {}
     """Length of each file's whole rows, bytes."""
     data: tuple[str, ...] = ()
     """The files of rows, in the order of their rows; a new one begins where a column comes in."""
@@ -52,6 +55,11 @@ class Addition(NamedTuple):
 def file_name(run: RunInfo, ending: str) -> str:
     """Return the name of one of the run's files."""
     return f"{quote(run.run_id)}.{ending}"
+
+
+def is_of_run(name: str, run: RunInfo) -> bool:
+    """Return whether it may be the name of one of the run's files: it leads nowhere else."""
+    return name.startswith(file_name(run, "")) and not _ELSEWHERE & set(name)
 
 
 def addition(batch: RunBatch, before: RunFiles, text: TextFormat, blocks: TextBlocks) -> Addition:

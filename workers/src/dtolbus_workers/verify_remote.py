@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from dtolbus.dsn import dsn_of
 from dtolbus.errors import UsageError
 from dtolbus.keys import Keys
 from dtolbus.registrations import Registration
@@ -51,7 +52,7 @@ def sinks_at(
     """Return the sinks that texts like `sqlite=/data/lab.sqlite` name. Raises UsageError.
 
     `blocks` is what they store of a block: CSV and JSONL take none where it is not told. `postgres` alone means the
-    database of DTOLBUS_DSN.
+    database of DTOLBUS_DSN, or DTOLBUS_DSN_FILE.
     """
     found = []
     kinds = Counter(place.partition("=")[0] for place in places)
@@ -60,7 +61,7 @@ def sinks_at(
         if kind not in SINKS:
             raise UsageError(f"--at {kind}: {kind!r} is not a sink; there are {', '.join(SINKS)}")
         if kind == "postgres":
-            place = place or environment.get("DTOLBUS_DSN", "")
+            place = place or dsn_of(environment) or ""
         if not place:
             raise UsageError(f"--at {kind}: say where it is, like --at sqlite=/data/lab.sqlite")
         if kind != "postgres" and not Path(place).exists():

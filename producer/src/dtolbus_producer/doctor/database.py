@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
+from dtolbus.shown import masked
 from dtolbus_producer.doctor.finding import Finding
 
 _TIMEOUT_S = 5.0
@@ -19,7 +20,7 @@ def examine_database(dsn: str) -> Finding:
     try:
         return database(where(dsn), asyncio.run(_may_create(asyncpg, dsn)))
     except Exception as error:  # whatever the driver and the system raise: no database
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = masked(" ".join(str(error).split())) or type(error).__name__
         return Finding("database", "problem", f"{where(dsn)}: {why}", "start it, or correct the DSN (DTOLBUS_DSN)")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from dtolbus.dsn import TLS_OPTIONS, dsn_with
 from dtolbus.errors import CannotStartError
 from dtolbus_producer import checking
 from dtolbus_producer.addresses import bind_address
@@ -101,4 +102,10 @@ def _ports(config: Config, is_running: bool) -> Iterator[Finding]:
 
 
 def _databases(config: Config) -> list[str]:
-    return list(dict.fromkeys(sink.dsn for sink in config.sinks if sink.dsn and sink.dsn != EMBEDDED))
+    return list(
+        dict.fromkeys(
+            dsn_with(sink.dsn, {name: str(sink.options[name]) for name in TLS_OPTIONS if name in sink.options})
+            for sink in config.sinks
+            if sink.dsn and sink.dsn != EMBEDDED
+        )
+    )

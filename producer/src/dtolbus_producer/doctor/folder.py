@@ -48,6 +48,6 @@ def interrupted(count: int) -> Finding:
 def _pids(data: Path) -> dict[str, int]:
     try:
         found = json.loads((data / "logs" / PIDS_FILE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {str(name): pid for name, pid in found.items() if isinstance(pid, int)} if isinstance(found, dict) else {}

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from dtolbus.jsonreading import read_json
+from dtolbus.numbers import Count, Instant
 from dtolbus.records import DaqEvent, ErrorInfo, Gap, RunInfo
 
 Layout = Literal["long", "wide"]
@@ -51,15 +53,15 @@ USUAL = Form()
 class EmptyBlock(msgspec.Struct, frozen=True):
     """A block without samples, which therefore has no rows."""
 
-    block_index: int
-    first_sample_index: int
+    block_index: Count
+    first_sample_index: Count
     error: ErrorInfo | None = None
 
 
 class PutAside(msgspec.Struct, frozen=True):
     """A record that could not be stored as what it is."""
 
-    record_index: int
+    record_index: Count
     reason: str
     frames: bytes = b""
     """A msgpack array of its wire frames."""
@@ -68,10 +70,10 @@ class PutAside(msgspec.Struct, frozen=True):
 class BlockRows(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """The rows that one block has in a part of the wide layout."""
 
-    block_index: int
-    samples: int
+    block_index: Count
+    samples: Count
     """So many rows, behind those of the blocks before it."""
-    t_mono_ns: int
+    t_mono_ns: Instant
     """Monotonic instant of its first sample; those of the others follow it as `t_utc` does."""
     error: ErrorInfo | None = None
     """Why its values are NaN, and its codes null."""
@@ -80,19 +82,19 @@ class BlockRows(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True
 class Span(msgspec.Struct, frozen=True, array_like=True):
     """The samples of a part, half-open; of a part without samples empty, where those before it end."""
 
-    first_sample: int
-    end_sample: int
-    first_utc_ns: int
-    end_utc_ns: int
+    first_sample: Count
+    end_sample: Count
+    first_utc_ns: Instant
+    end_utc_ns: Instant
 
 
 class PartFooter(msgspec.Struct, frozen=True):
     """One commit of one run: all of it that is not a row."""
 
     run: RunInfo
-    from_index: int
-    to_index: int
-    backfilled: int
+    from_index: Count
+    to_index: Count
+    backfilled: Count
     """Records that came through catch-up, of this part and those before it."""
     gaps: tuple[Gap, ...] = ()
     events: tuple[DaqEvent, ...] = ()
@@ -100,7 +102,7 @@ class PartFooter(msgspec.Struct, frozen=True):
     empty_blocks: tuple[EmptyBlock, ...] = ()
     columns: tuple[tuple[str, CellKind, str], ...] = ()
     """Of readings, of this part and those before it, and of the wide layout: channel, kind and column."""
-    parts: int = 0
+    parts: Count = 0
     """So many parts has the run with this one; 0 in parts from before that was counted."""
     layout: Layout = "long"
     values: Values = "float64"
@@ -132,4 +134,5 @@ def parse_footer(keys: dict[str, str]) -> PartFooter:
     """
     if keys.get(FORMAT_KEY) not in (FORMAT, FORM_FORMAT) or PART_KEY not in keys:
         raise ValueError(f"its footer is not that of a part in format {FORMAT} or {FORM_FORMAT}")
-    return msgspec.json.decode(keys[PART_KEY], type=PartFooter)
+    found: PartFooter = read_json(keys[PART_KEY], PartFooter)
+    return found
