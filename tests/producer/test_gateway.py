@@ -20,7 +20,7 @@ from tests.protocol.specimens import block, block_run, event, reading, reading_r
 from dtolbus import files, runs, wire
 from dtolbus.errors import CannotStartError
 from dtolbus.records import DaqBlock, RunInfo
-from dtolbus.registrations import read_registrations
+from dtolbus.registrations import SINKS_FOLDER, read_registrations
 from dtolbus.runs import RunFolder, run_path, segment_name
 from dtolbus.wire import (
     Ack,
@@ -56,10 +56,6 @@ def written(data: Path, info: RunInfo, count: int, **settings: float) -> None:
     with writing(data, info, **settings) as writer:
         for index in range(count):
             writer.append(block(info, index) if info.kind == "blocks" else reading(info, index))
-
-
-def _raise(error: Exception) -> None:
-    raise error
 
 
 def fetch_of(run: RunInfo, start: int, end: int, number: int = 7) -> Fetch:
@@ -535,9 +531,13 @@ class TestRegistrations:
     ) -> None:
         (tmp_path / "journal").mkdir()
         replace, shortages = files.replace, [OSError(errno.EMFILE, "Too many open files")] * 2
-        monkeypatch.setattr(
-            files, "replace", lambda *given: replace(*given) if not shortages else _raise(shortages.pop())
-        )
+
+        def with_shortages(path: Path, data: bytes) -> None:
+            if path.parent.name == SINKS_FOLDER and shortages:
+                raise shortages.pop()
+            replace(path, data)
+
+        monkeypatch.setattr(files, "replace", with_shortages)
         with RunningGateway(tmp_path) as gateway, gateway.client() as client:
             client.hello(worker="w", destination_id="id-1")
             client.send(Ack("w", "d", "t", "run-1", 5))  # and no other word
