@@ -49,7 +49,7 @@ def commit() -> str:
     if git is None:
         return ""
     command = [git, "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603  # a list of arguments, no shell
     return done.stdout.strip()
 
 

@@ -42,13 +42,13 @@ class Receiver:
     """A process that receives."""
 
     def __init__(self, how: str, url: str, size: int, keys: Sequence[str] = ()) -> None:
-        self._child = subprocess.Popen(
+        self._child = subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
             [sys.executable, "-m", "bench.receiving", how, url, str(size), *keys],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        assert self._child.stdout is not None
+        assert self._child.stdout is not None  # noqa: S101  # narrows the type, nothing rests on it
         self._fd = self._child.stdout.fileno()
         self.received = 0
         """Blocks, in steps of EVERY."""
@@ -59,8 +59,8 @@ class Receiver:
         return self._child.pid
 
     def close(self) -> None:
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
+        assert self._child.stdin is not None  # noqa: S101  # narrows the type, nothing rests on it
+        assert self._child.stdout is not None  # noqa: S101  # narrows the type, nothing rests on it
         self._child.stdin.close()
         try:
             self._child.wait(5)
@@ -145,8 +145,8 @@ class Tcp:
         self._stream: socket.socket | None = None
 
     def send(self, run: RunInfo, block: DaqBlock) -> None:
-        assert self._stream is not None
-        assert block.raw_codes is not None
+        assert self._stream is not None  # noqa: S101  # narrows the type, nothing rests on it
+        assert block.raw_codes is not None  # noqa: S101  # narrows the type, nothing rests on it
         self._stream.sendall(block.raw_codes.data.cast("B"))
 
     def greet(self) -> None:
@@ -203,7 +203,7 @@ class Line:
 
 def size_of(block: DaqBlock) -> int:
     """Return the bytes of its codes."""
-    assert block.raw_codes is not None
+    assert block.raw_codes is not None  # noqa: S101  # narrows the type, nothing rests on it
     return block.raw_codes.nbytes
 
 

@@ -25,8 +25,8 @@ SELECT :run_id, :device, :task, :channel, :block_index, :first_sample + k,
 FROM sample
 """
 """All in SQLite. It has one instant for all rows of a block, so it does less than ours."""
-_SAMPLE = f"INSERT INTO samples VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"
-_SUMMARY = f"INSERT INTO blocks VALUES ({', '.join('?' * len(BLOCK_COLUMNS))})"
+_SAMPLE = f"INSERT INTO samples VALUES ({', '.join('?' * len(SAMPLE_COLUMNS))})"  # noqa: S608  # marks only
+_SUMMARY = f"INSERT INTO blocks VALUES ({', '.join('?' * len(BLOCK_COLUMNS))})"  # noqa: S608  # marks only
 
 
 def samples_cases(setting: Setting) -> Iterator[Case]:
@@ -109,7 +109,7 @@ def _made(path: Path) -> sqlite3.Connection:
 def _empty(path: Path, table: str) -> None:
     """Let a trial begin with an empty table, so that no file grows for ever; by a connection of its own, for all."""
     with closing(_open(path)) as connection:
-        connection.execute(f"DELETE FROM {table}")
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  # its own tables
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
@@ -135,7 +135,7 @@ def _samples_rate(
 
 
 def _count(connection: sqlite3.Connection, block: DaqBlock) -> None:
-    assert block.calibration is not None
+    assert block.calibration is not None  # noqa: S101  # narrows the type, nothing rests on it
     shared = {
         "run_id": block.run_id,
         "device": block.device,
@@ -164,8 +164,8 @@ def _insert(connection: sqlite3.Connection, statement: str, rows: Iterator[Row] 
 
 def _summary(block: DaqBlock) -> Row:
     """Return a block's row as one makes it by hand, for blocks that are known to have no NaN."""
-    assert block.raw_codes is not None
-    assert block.calibration is not None
+    assert block.raw_codes is not None  # noqa: S101  # narrows the type, nothing rests on it
+    assert block.calibration is not None  # noqa: S101  # narrows the type, nothing rests on it
     volts = block.raw_codes.astype(np.float64)
     volts *= np.array([channel.scale for channel in block.calibration])[:, None]
     volts += np.array([channel.offset for channel in block.calibration])[:, None]

@@ -38,7 +38,7 @@ class Stack:
         """Start a process: a command of ours, or `-m MODULE` of the benches; its stdout goes to `output`."""
         command = [sys.executable, *words] if words[0] == "-m" else [_script(words[0]), *words[1:]]
         with self.output(name).open("wb") as out, (self.data / f"{name}.log").open("wb") as log:
-            child = subprocess.Popen(
+            child = subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
                 command, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=out, stderr=log
             )
         self.children[name] = child

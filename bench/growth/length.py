@@ -108,7 +108,7 @@ def _point(data: Path, hours: int) -> _Point:
 
 def _written(folder: Path, segments: int) -> Written:
     command = [sys.executable, "-m", "bench.growth.writing", str(folder), str(segments)]
-    done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    done = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)  # noqa: S603  # a list of arguments, no shell
     return msgspec.json.decode(done.stdout, type=Written)
 
 

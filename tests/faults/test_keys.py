@@ -52,7 +52,7 @@ def made(data: Path, name: str, role: Role = "read") -> Keys:
 
 
 def server(data: Path) -> str:
-    keys = KeyRing(data).server(make=True)
+    keys = KeyRing(data).made_server()
     assert keys is not None
     return keys.public
 

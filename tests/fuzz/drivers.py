@@ -25,13 +25,14 @@ from dtolbus.parquet.footer import PART_KEY
 from dtolbus.parquet.reading import read_parquet
 from dtolbus.records import DaqBlock, DaqEvent, Gap, RunStatus
 from dtolbus.sequencer import Sequencer, size_of
-from dtolbus_producer import config, identity, recovery, registered, remarking
+from dtolbus_producer import config, identity, recovery, registered, remarking, serving
 from dtolbus_producer.registry import Registry
 from dtolbus_workers import growing_file, parquet_folder, text_stored
 from dtolbus_workers.columns import block_summary, sample_columns
 from dtolbus_workers.text_folder import TextFolder
 from dtolbus_workers.text_format import CsvFormat, JsonlFormat
 
+_FETCH = wire.Fetch("dt9806", "vibration", "run-1", 0, 9)
 _MOST = 200
 """Records looked at of one input."""
 
@@ -164,6 +165,7 @@ def journal(data: bytes) -> None:
         folder.manifest()
         for record in itertools.islice(folder.records(status.first, status.head), _MOST):
             store(status.info, record)
+            wire.decode([bytes(frame) for frame in serving._answer(_FETCH, status.info, record)])
         records_on_disk(folder)
     with contextlib.suppress(RawFormatError):
         runs.placed_run(run)

@@ -109,6 +109,14 @@ def raw_files() -> Sequence[bytes]:
     return [*map(parts.joined, found.values()), *whole.values(), parts.joined([_lone_header(), *_lone_chunk()])]
 
 
+def _segment(records: Sequence[tuple[RunInfo, Record]]) -> bytes:
+    found = [encode_file_header(records[0][0])[LENGTH.size :]]
+    for number, (_, record) in enumerate(records):
+        head, payload = (bytes(part) for part in encode_record(record, number))
+        found += [head[LENGTH.size :], payload]
+    return parts.joined(found)
+
+
 def _lone_header() -> bytes:
     header = {
         **{"format_version": 2, "task": "t", "device": "d", "channels": [{"name": "a", "unit": "V"}]},
@@ -135,7 +143,8 @@ def journals() -> Sequence[bytes]:
     remarks = msgspec.json.encode((Remark("ai0", "over_range", 3, 40, 7),))
     known = b'{"journal_id":"5f0c"}\n'
     found = []
-    for run, files in ((blocks, raw_files()[0]), (readings, raw_files()[3])):
+    segment = _segment([(readings, specimens.reading(readings, index)) for index in range(3, 6)])
+    for run, files in ((blocks, raw_files()[0]), (readings, segment), (readings, raw_files()[3])):
         for file in (RunFile(run), RunFile(run, "ended", 9, 90, 1000, RunClock(1, 1000.0, 0.1, 0.1, 5))):
             head, manifest = encode_head(Head(9, 5000)), msgspec.json.encode(Manifest((gone,)))
             found.append(parts.joined([msgspec.json.encode(file), head, manifest, remarks, known, files]))

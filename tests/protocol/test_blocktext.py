@@ -19,7 +19,9 @@ from dtolbus.runblocks import block_of_run, read_ns
 
 FIRST_NS, LAST_NS = ns_from_utc(datetime.min.replace(tzinfo=UTC)), ns_from_utc(datetime.max.replace(tzinfo=UTC)) + 999
 INSTANTS = st.integers(FIRST_NS, LAST_NS)
-READ = st.none() | INSTANTS | st.datetimes(timezones=st.just(UTC))
+TOLD = st.integers(-(2**62), 2**62)
+"""Instants that a message can tell."""
+READ = st.none() | TOLD | st.datetimes(datetime(1824, 1, 1), datetime(2116, 1, 1), timezones=st.just(UTC))
 RUN = RunInfo(
     run_id="r-ü",
     device="dt1",
@@ -44,7 +46,7 @@ def blocks(draw) -> DaqBlock:
         first_sample=draw(st.integers(0, 2**60)),
         codes=codes,
         t_mono_ns=draw(st.integers(-(2**62), 2**62)),
-        clock=Clock(draw(INSTANTS), draw(st.floats(0, 1e15))),
+        clock=Clock(draw(TOLD), draw(st.floats(0, 1e15))),
         read_started_at=draw(READ),
         read_finished_at=draw(READ),
         sensor_status=status,

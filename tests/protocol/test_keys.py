@@ -286,7 +286,7 @@ def test_the_commands_make_allow_list_and_take_back_and_show_no_secret(tmp_path:
 
 def test_a_pair_made_on_the_clients_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ring = KeyRing(tmp_path / "data")
-    ring.server(make=True)
+    ring.made_server()
     monkeypatch.chdir(tmp_path)
     done = run("dtolbus", "keys", "new", "lab", "--only-pair", "--server-key", str(ring.server_public_file))
     assert done.returncode == 0, done.stderr

@@ -71,7 +71,7 @@ class Certificate:
         chosen = [word for run_id in run_ids for word in ("--run", run_id)]
         chosen += [word for sink in sinks for word in ("--sink", sink)]
         added = {} if dsn is None else {"DTOLBUS_DSN": dsn}
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
             [sys.executable, "-m", "dtolbus", "verify", "--data", str(self._data), *_TOLD_EVERY, *chosen],
             env=environment({"DTOLBUS_LOG_LEVEL": "warning", "PYTHONIOENCODING": "utf-8", **added}),
             stdin=subprocess.DEVNULL,
@@ -96,8 +96,8 @@ class Certificate:
 def _heard(process: "subprocess.Popen[str]") -> tuple[list[str], list[str]]:
     """Return the lines of its stdout and of its stderr, but those that tell how far it is: they are shown at once."""
     said: list[str] = []
-    assert process.stdout is not None
-    assert process.stderr is not None
+    assert process.stdout is not None  # noqa: S101  # narrows the type, nothing rests on it
+    assert process.stderr is not None  # noqa: S101  # narrows the type, nothing rests on it
     reader = threading.Thread(target=lambda lines: said.extend(lines), args=(process.stdout,), daemon=True)
     reader.start()
     errors: list[str] = []

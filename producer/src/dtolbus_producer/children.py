@@ -87,7 +87,7 @@ class Child:
             return
         with self._output() as output:
             self._log_start = output.tell()
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  # a list of arguments, no shell
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.PIPE,
                 stdout=output,

@@ -132,7 +132,7 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
         if isinstance(record, Gap):
             gaps.append(record)
             continue
-        assert not isinstance(record, DaqReading)
+        assert not isinstance(record, DaqReading)  # noqa: S101  # narrows the type, nothing rests on it
         if gaps:
             first = record.sample_index if isinstance(record, DaqEvent) else record.first_sample_index
             yield _gap_event(new, old.run_id, index, gaps, (end, first), (t_mono_ns, t_utc_ns))
@@ -163,8 +163,8 @@ def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) ->
 
 def _block(block: DaqBlock, new: RunInfo, index: int) -> DaqBlock:
     codes = block.raw_codes
-    assert codes is not None
-    assert block.clock is not None
+    assert codes is not None  # noqa: S101  # narrows the type, nothing rests on it
+    assert block.clock is not None  # noqa: S101  # narrows the type, nothing rests on it
     told = block.sensor_status if block.told_status is None else block.told_status
     return block_of_run(
         new,

@@ -188,7 +188,7 @@ def _shrink(
     while left > 0 and oldest:
         run = heappop(oldest)[2]
         segment = account.oldest(run)
-        assert segment is not None
+        assert segment is not None  # noqa: S101  # narrows the type, nothing rests on it
         account.take(run, _removal(run, segment, sinks))
         left -= segment.bytes
         offer(run)

@@ -216,7 +216,7 @@ class Client:
         self._keep_sockets()
         self._send_acks()
         beats: list[Message] = []
-        assert self._sub is not None
+        assert self._sub is not None  # noqa: S101  # narrows the type, nothing rests on it
         if self._sub.poll(round(timeout_s * 1000)):
             for _ in range(_BATCH):
                 message = self._next(self._sub, beginning=b"heartbeat/")

@@ -55,20 +55,24 @@ class KeyRing:
         """Return where a client's pair is, if it was made here."""
         return self.folder / f"{quote(name)}.key"
 
-    def server(self, *, make: bool = False) -> Keys | None:
-        """Return the gateway's own pair; made where there is none and that is asked for. Raises CannotStartError."""
-        if make and not self.server_file.exists():
+    def server(self) -> Keys | None:
+        """Return the gateway's own pair; None where there is none. Raises CannotStartError."""
+        try:
+            return load_server_keys(self.server_file)
+        except FileNotFoundError:
+            return None
+
+    def made_server(self) -> Keys:
+        """Return the gateway's own pair, made where there is none. Raises CannotStartError."""
+        if not self.server_file.exists():
             privatefiles.make_folder(self.folder)
             privatefiles.make_folder(self.allowed_folder)
             try:
                 privatefiles.create(self.server_file, encode_keys(new_server_keys()))
             except FileExistsError:
                 log.debug("another process made the gateway's pair")
-        try:
-            keys = load_server_keys(self.server_file)
-        except FileNotFoundError:
-            return None
-        if make and not self.server_public_file.exists():
+        keys = load_server_keys(self.server_file)
+        if not self.server_public_file.exists():
             privatefiles.replace(self.server_public_file, f"{keys.public}\n".encode())
         return keys
 
@@ -77,8 +81,7 @@ class KeyRing:
         check_key_name(name)
         if self._is_allowed(name):
             raise UsageError(f"{name!r} has a key already: choose another name, or `dtolbus keys revoke {name}` first")
-        server = self.server(make=True)
-        assert server is not None
+        server = self.made_server()
         fresh, path = new_keys(name, server.public), self.key_file(name)
         try:
             privatefiles.create(path, encode_keys(fresh))
@@ -96,11 +99,11 @@ class KeyRing:
         Without a role it keeps the one it has, or gets `read`. Raises UsageError.
         """
         check_key_name(name)
-        server = self.server(make=True)
+        server = self.made_server()
         before = self._known(name)
         if public is None:
             public = before.public if before is not None else self._own_public(name)
-        if server is not None and public == server.public:
+        if public == server.public:
             raise UsageError("that is the gateway's own public key: make a pair for the client")
         if before is not None and before.public != public:
             raise UsageError(f"{name!r} is allowed with another key: `dtolbus keys revoke {name}` first")
@@ -134,7 +137,7 @@ class KeyRing:
                 f"the key {name!r} may only read, and a sink of that name is to run: `dtolbus keys allow {name} --role "
                 f"sink`, or `dtolbus keys revoke {name}`"
             )
-        server = self.server(make=True)
+        server = self.made_server()
         if known is not None and server is not None and path.exists():
             keys = load_keys(path)
             if (keys.public, keys.server) == (known.public, server.public):

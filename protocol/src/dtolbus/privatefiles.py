@@ -99,7 +99,8 @@ def _protect(path: Path) -> None:
     """Do on Windows what the mode does elsewhere. Raises CannotStartError."""
     if os.name != "nt":
         return
-    done = subprocess.run(owner_only(path, is_folder=path.is_dir()), capture_output=True, text=True, check=False)
+    command = owner_only(path, is_folder=path.is_dir())
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a list, no shell
     if done.returncode != 0:
         why = " ".join((done.stderr or done.stdout).split())
         raise CannotStartError(f"{path} cannot be left to its owner alone: {why}")

@@ -332,6 +332,10 @@ class DaqReading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Number of this record in its run."""
         return self.reading_index
 
+    def is_of(self, run: RunInfo) -> bool:
+        """Return whether it says that it is of the run."""
+        return (self.run_id, self.device, self.task) == (run.run_id, run.device, run.task)
+
 
 class DaqEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that happened to a stream: a record like the others, in its place among them."""

@@ -131,7 +131,7 @@ class RemoteJournal:
         self._send(Hello(worker=""))
         while True:
             welcome = self._answer(lambda message: isinstance(message, Welcome))
-            assert isinstance(welcome, Welcome)
+            assert isinstance(welcome, Welcome)  # noqa: S101  # narrows the type, nothing rests on it
             yield from welcome.runs
             if not welcome.more:
                 return

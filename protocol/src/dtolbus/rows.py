@@ -77,7 +77,9 @@ READING_KEYS = (
 )
 """The keys of `reading_to_row` that are no channel's."""
 
-RESERVED_COLUMNS = frozenset({*READING_KEYS, "run_id", "reading_index", "sensor_status"})
+_OF_POSTGRES = ("tableoid", "ctid", "xmin", "cmin", "xmax", "cmax")
+"""Columns that every table there has already."""
+RESERVED_COLUMNS = frozenset({*READING_KEYS, "run_id", "reading_index", "sensor_status", *_OF_POSTGRES})
 _NUMBERED = re.compile(r"ch_\d+(_unit)?", re.IGNORECASE)
 
 

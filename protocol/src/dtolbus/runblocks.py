@@ -1,18 +1,14 @@
 """A run's blocks, made for each message: what takes long to work out waits until somebody asks for it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Final
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dtolbus.numbers import LARGEST
 from dtolbus.records import Anchor, Clock, Codes, DaqBlock, ErrorInfo, RunInfo, ns_from_utc, utc_from_ns
-
-_FIRST_NS: Final = ns_from_utc(datetime.min.replace(tzinfo=UTC))
-_END_NS: Final = ns_from_utc(datetime.max.replace(tzinfo=UTC)) + 1000
-"""The instants that a datetime can be, ns since 1970."""
 
 
 def block_of_run(
@@ -41,7 +37,7 @@ def block_of_run(
         )
     samples = codes.shape[1]
     known = run.block_period_ns, run.started_at  # raise where the run has no times
-    if not _FIRST_NS <= clock.utc_ns < _END_NS:
+    if not -LARGEST <= clock.utc_ns <= LARGEST:
         raise OverflowError(f"{clock.utc_ns} ns since 1970 is no date")
     if not abs(samples * clock.period_ns) <= LARGEST:
         raise OverflowError(f"{samples} samples of {clock.period_ns} ns are no time")
@@ -75,8 +71,8 @@ def block_of_run(
 
 
 def _checked(instant: datetime | int) -> datetime | int:
-    if isinstance(instant, int) and not _FIRST_NS <= instant < _END_NS:
-        raise OverflowError(f"{instant} ns since 1970 is no date")
+    if not -LARGEST <= (instant if isinstance(instant, int) else ns_from_utc(instant)) <= LARGEST:
+        raise OverflowError(f"{instant} is no instant that can be told in ns since 1970")
     return instant
 
 

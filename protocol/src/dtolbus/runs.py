@@ -24,7 +24,7 @@ from dtolbus.framing import file_header_for
 from dtolbus.jsonreading import read_json
 from dtolbus.manifest import MANIFEST_FILE, MISSING, Manifest, read_manifest
 from dtolbus.numbers import LARGEST, Count, Int64
-from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
+from dtolbus.records import DaqReading, Gap, Record, RunEnd, RunInfo, RunStatus
 from dtolbus.topics import quote
 
 log = logging.getLogger(__name__)
@@ -289,7 +289,7 @@ class RunFolder:
                 yield Gap(position, min(index, end), cause)
             if index >= end:
                 break
-            record = _decoded(file, found)
+            record = _decoded(file, found, self.info)
             position = index + 1
             self._note(segment, position, found.end)
             yield record
@@ -305,12 +305,20 @@ class RunFolder:
                 self._open.close()
                 self._open = None
             path = self.path / segment_name(self.info.kind, segment)
-            self._open = ChunkFile(path, instead=file_header_for(self.info))
+            self._open = self._own(ChunkFile(path, instead=file_header_for(self.info)))
         elif self._next[0] == index:
             return self._open, self._next[1]
         marks = self._marks.get(segment, [])
         place = bisect_right(marks, (index, 1 << 62)) - 1
         return self._open, marks[place][1] if place >= 0 else self._open.start
+
+    def _own(self, file: ChunkFile) -> ChunkFile:
+        """Return the file, unless it says that it is another run's."""
+        run = file.header.run
+        if run is not None and run.run_id != self.info.run_id:
+            file.close()
+            raise RawFormatError(f"it is of the run {run.run_id}")
+        return file
 
     def _note(self, segment: int, position: int, offset: int) -> None:
         """Remember where the record `position` begins, for reading on and for later seeks."""
@@ -327,9 +335,12 @@ class RunFolder:
             raise RawFormatError(f"{path} is damaged: it does not say what the run is") from error
 
 
-def _decoded(file: ChunkFile, chunk: Chunk) -> Record | Gap:
+def _decoded(file: ChunkFile, chunk: Chunk, run: RunInfo) -> Record | Gap:
+    index = chunk.header.block_index or 0
     try:
-        return decode_record(file.header, chunk.header, chunk.payload)
+        record = decode_record(file.header, chunk.header, chunk.payload)
     except RawFormatError as error:
-        index = chunk.header.block_index or 0
         return Gap(index, index + 1, f"damaged in the journal: {error}")
+    if isinstance(record, DaqReading) and not (record.is_of(run) and record.index == index):
+        return Gap(index, index + 1, "damaged in the journal: a reading of another run, or place")
+    return record

@@ -116,10 +116,10 @@ class WideTables:
         lacks = None if all(has_codes for _, has_codes in piece) else np.zeros(rows, np.bool_)
         for (block, has_codes), place in zip(piece, places, strict=True):
             if has_codes:
-                assert block.raw_codes is not None
+                assert block.raw_codes is not None  # noqa: S101  # narrows the type, nothing rests on it
                 codes[:, place] = _whole(block.raw_codes, block)
             else:
-                assert lacks is not None
+                assert lacks is not None  # noqa: S101  # narrows the type, nothing rests on it
                 codes[:, place], lacks[place] = 0, True
         yield from (pa.array(row, mask=lacks) for row in codes)
         if self._has_floats:

@@ -96,7 +96,7 @@ def assign_columns(known: Columns, wanted: Iterable[ColumnKey]) -> dict[ColumnKe
             while _names_of(f"ch_{number}") & used:
                 number += 1
             column = f"ch_{number}"
-        assert column is not None
+        assert column is not None  # noqa: S101  # narrows the type, nothing rests on it
         assigned[key] = column
         holders[column] = key.channel
         used = used | _names_of(column)

@@ -209,7 +209,7 @@ def _text_command(kind: str, about: str) -> Command:
         destination = destination_class(kind)(out, blocks=blocks)
         _work(kind, destination, str(out.absolute()), topics=topics, options={"blocks": blocks}, **bus)
 
-    assert isinstance(work, Command)
+    assert isinstance(work, Command)  # noqa: S101  # narrows the type, nothing rests on it
     return work
 
 

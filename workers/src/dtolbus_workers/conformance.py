@@ -132,7 +132,7 @@ class ConformanceBase:
             f"{self.construct(place)}\nfrom dtolbus_workers.crashing import die_in_commit\n"
             f"die_in_commit(destination, {self.kinds[0]!r}, {step!r})\n"
         )
-        child = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)
+        child = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=120, check=False)  # noqa: S603  # a list of arguments, no shell
         assert child.returncode != 1, child.stderr
         return int(child.stdout.split()[-1]) if SURVIVED in child.stdout else -1
 
@@ -169,10 +169,10 @@ def small_disk(place: Path, size_kib: int = 2048) -> Iterator[Path]:
     """Mount a small tmpfs at `place`; skips the test where mounting is not allowed."""
     place.mkdir()
     options = ["-o", f"size={size_kib}k"]
-    mount = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(place)], capture_output=True, check=False)  # noqa: S607  # wherever mount is
+    mount = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(place)], capture_output=True, check=False)  # noqa: S607, S603  # wherever mount is
     if mount.returncode != 0:
         pytest.skip(f"cannot mount a tmpfs: {mount.stderr.decode().strip()}")
     try:
         yield place
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607  # wherever umount is
+        subprocess.run(["umount", "-l", str(place)], check=True)  # noqa: S607, S603  # wherever umount is

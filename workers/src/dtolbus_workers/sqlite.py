@@ -169,7 +169,7 @@ class SqliteSink(SinkBase):
 
     def _write_block(self, block: DaqBlock) -> None:
         summary = block_summary(block)
-        assert self._connection is not None
+        assert self._connection is not None  # noqa: S101  # narrows the type, nothing rests on it
         with transaction(self._connection, self._path):
             self._connection.execute(_create(self._table_blocks, _SUMMARY_COLUMNS))
             row = tuple(summary[name] for name in _SUMMARY_COLUMNS)
@@ -196,7 +196,7 @@ class SqliteSink(SinkBase):
         wanted = self._lock.observe(rows)
         projected = [tuple(self._lock.project(row).values()) for row in rows]
         connection = self._connection
-        assert connection is not None
+        assert connection is not None  # noqa: S101  # narrows the type, nothing rests on it
         with transaction(connection, self._path):
             connection.execute(_create(self._table_readings, wanted))
             here = set(columns(connection, self._table_readings))

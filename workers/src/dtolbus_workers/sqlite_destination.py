@@ -163,7 +163,7 @@ class SqliteDestination:
             self._lock.release()
 
     def _checkpoint(self) -> None:
-        assert self._connection is not None
+        assert self._connection is not None  # noqa: S101  # narrows the type, nothing rests on it
         self._presence.check()
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -171,7 +171,7 @@ class SqliteDestination:
             log.warning("checkpoint failed", extra={"path": str(self._path), "error": str(error)})
 
     def _commit(self, batch: RunBatch) -> None:
-        assert self._connection is not None
+        assert self._connection is not None  # noqa: S101  # narrows the type, nothing rests on it
         refuse_unstorable(batch)
         with transaction(self._connection, self._path):
             _Commit(self._connection, batch, self._path).store(self._blocks)

@@ -75,7 +75,7 @@ def _constant_status(status: NDArray[np.int64] | None) -> tuple[bool, int | None
 
 def _insert_unrolled(connection: sqlite3.Connection, samples: SampleColumns) -> None:
     block = samples.block
-    assert block.raw_codes is not None
+    assert block.raw_codes is not None  # noqa: S101  # narrows the type, nothing rests on it
     texts, width = _fixed_width(samples.t_utc_ns)
     statement = _ONE_WIDTH if b" " not in texts else _PADDED
     shared = _constants(block) | {

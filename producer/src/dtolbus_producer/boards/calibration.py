@@ -73,8 +73,8 @@ def linear(taken: Channel, sensitivity_v: float) -> tuple[float, float]:
     """Return scale and offset of an input of known range, or of volts; `sensitivity_v` is the volts for one unit."""
     if taken.encoding == "float":
         return 1.0 / sensitivity_v, 0.0
-    assert taken.range is not None
-    assert taken.resolution_bits is not None
+    assert taken.range is not None  # noqa: S101  # narrows the type, nothing rests on it
+    assert taken.resolution_bits is not None  # noqa: S101  # narrows the type, nothing rests on it
     lowest_v, highest_v = taken.range
     at_zero_v = lowest_v if taken.encoding == "offset_binary" else (lowest_v + highest_v) / 2
     return (highest_v - lowest_v) / 2**taken.resolution_bits / sensitivity_v, at_zero_v / sensitivity_v

@@ -150,7 +150,7 @@ class SimBlocks:
                 return None
             time.sleep((min(self._due_ns, deadline_ns) - now_ns) / 1e9)
         codes, self._ready = self._ready, None
-        assert codes is not None
+        assert codes is not None  # noqa: S101  # narrows the type, nothing rests on it
         self._next += self.plan.block_samples
         self._buffers += 1
         return Buffer(codes, asked_ns, now_ns)

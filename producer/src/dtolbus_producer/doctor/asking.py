@@ -9,7 +9,7 @@ _TIMEOUT_S = 10.0
 def answer(*words: str) -> str | None:
     """Return what a command prints; None where there is no such command, or it fails."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603  # a list of arguments, no shell
             words,
             capture_output=True,
             timeout=_TIMEOUT_S,
