@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from tests.faults.hostile import Target, nothing_but_work
+from tests.faults.hostile import Target, attacking, nothing_but_work
 
 from bench.acquiring import journaled
 from bench.lateness import HeadWatch, Lateness, lateness
@@ -120,12 +120,11 @@ def _phase(made: Stack, name: str, target: Target | None, seconds: float) -> Pha
 
 def _attacked(name: str, target: Target, seconds: float) -> float:
     """Attack by a process of its own, and return how long that worked, s."""
-    words = [name, msgspec.json.encode(target).decode(), str(seconds)]
-    command = [sys.executable, "-m", "tests.faults.hostile", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # a list of arguments, no shell
-    if done.returncode != 0:
-        raise RuntimeError(f"the attack {name} failed: {(done.stderr.strip().splitlines() or ['no word why'])[-1]}")
-    return float(done.stdout)
+    with attacking(name, target, seconds) as attacker:
+        said, errors = attacker.communicate()
+    if attacker.returncode != 0:
+        raise RuntimeError(f"the attack {name} failed: {(errors.strip().splitlines() or ['no word why'])[-1]}")
+    return float(said)
 
 
 def _served(made: Stack) -> None:

@@ -8,9 +8,11 @@ import contextlib
 import random
 import select
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +22,8 @@ from dtolbus.wire import Credit, Fetch, Hello, Message
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 SUB, DEALER = b"SUB", b"DEALER"
 PEERS = 6
+_PATIENCE = 3
+"""So many connections that nobody answers."""
 _MOST_HELD = 500
 """Connections to each port."""
 
@@ -91,17 +95,24 @@ def foreign(rng: random.Random) -> list[bytes]:
 def crowd(port: int, count: int, says: bytes) -> Iterator[list[socket.socket]]:
     """So many connections that say this and stay: text, or a kind of socket, whose handshake they make.
 
-    Fewer where no more can be had.
+    Fewer where no more can be had, or nobody answers any more.
     """
     if says in (SUB, DEALER):
         says = _GREETING + _ready(says)
     with contextlib.ExitStack() as held:
-        made = []
+        made: list[socket.socket] = []
+        unanswered = 0
         for _ in range(count):
-            with contextlib.suppress(OSError):
+            try:
                 one = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1.0))
-                one.setblocking(False)
-                made.append(one)
+            except OSError as error:
+                unanswered += isinstance(error, TimeoutError)
+                if unanswered == _PATIENCE:
+                    break
+                continue
+            made.append(one)
+            one.setblocking(False)
+            with contextlib.suppress(OSError):
                 one.send(says)
         yield made
 
@@ -235,6 +246,20 @@ ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (strangers, handshakes_that_stop, crowds, subscriptions, fetches, hellos, damaged_requests)
 }
+
+
+@contextlib.contextmanager
+def attacking(name: str, target: Target, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+    """Attack by a process of its own, which does not share its interpreter with whoever measures."""
+    words = [name, msgspec.json.encode(target).decode(), str(seconds)]
+    command = [sys.executable, "-m", "tests.faults.hostile", *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def main(name: str, target: str, seconds: str) -> None:

@@ -47,7 +47,7 @@ def without_keys(target: Target, seconds: float, wait: Wait = time.sleep) -> Non
 
 
 def curve_that_stops(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
-    """Begin the handshake with keys, and stop after its greeting, within its first command, and after that, without end.
+    """Begin handshakes with keys, and stop after the greeting, within the first command, and after that, without end.
 
     The gateway has reckoned with the command by then, and answered.
     """

@@ -1,16 +1,22 @@
 """A gateway among peers that mean no good: the sinks get everything, its memory stays bounded, others are served."""
 
 import contextlib
+import os
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
+from tests.e2e.stacks import KILL, Up, assert_complete, runs
 from tests.faults import hostile
 from tests.faults.recording import RUN, Recording, Stack
-from tests.producer.bus import eventually, peer
+from tests.producer.bus import eventually, free_ports, peer
 from tests.protocol.specimens import reading, reading_run
 
+from dtolbus.records import DaqEvent, Gap
 from dtolbus.wire import Done, Fetch, RunRecord
 from dtolbus_producer.journal import RunWriter
 
@@ -47,16 +53,14 @@ def test_the_gateway_lives_within_bounds_and_the_worker_gets_everything(
 
 
 def test_a_gateway_that_ran_out_of_descriptors_goes_on_where_it_was(tmp_path: Path) -> None:
-    """A run that begins meanwhile cannot even be opened."""
+    """A run that begins meanwhile cannot even be found."""
     with Recording(tmp_path, before=300) as recording, Stack(tmp_path) as stack, contextlib.ExitStack() as held:
         eventually(lambda: stack.position() > 300)
-        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, (64, 64))
-        for port, said in zip(stack.ports, (hostile.SUB, hostile.DEALER), strict=True):
-            held.enter_context(hostile.crowd(port, 100, said))
-        eventually(lambda: len(list(Path(f"/proc/{stack.gateway.pid}/fd").iterdir())) == 64)
-        later = RunWriter(tmp_path / "journal", reading_run("0190a5f4-0000-7000-8000-000000000002"))
-        held.callback(later.close)
+        before = resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, (8, before[1]))
+        later = held.enter_context(later_run(tmp_path))
         eventually(lambda: "Too many open files" in stack.log("gateway"))
+        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, before)
         for index in range(20):
             later.append(reading(later.info, index))
         held.close()
@@ -64,6 +68,74 @@ def test_a_gateway_that_ran_out_of_descriptors_goes_on_where_it_was(tmp_path: Pa
         recording.end()
         stack.assert_stored(recording.count, 20)
         assert stack.gateway.poll() is None, stack.log("gateway")
+
+
+def test_a_crowd_leaves_descriptors_for_the_journal(tmp_path: Path) -> None:
+    """A run that begins meanwhile is stored while the crowd is there."""
+    with Recording(tmp_path, before=300) as recording, Stack(tmp_path) as stack, contextlib.ExitStack() as held:
+        eventually(lambda: stack.position() > 300)
+        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, (128, 128))
+        for port, said in zip(stack.ports, (hostile.SUB, hostile.DEALER), strict=True):
+            held.enter_context(hostile.crowd(port, 200, said))
+        eventually(lambda: "nobody new is let in" in stack.log("gateway"))
+        with later_run(tmp_path) as later:
+            for index in range(20):
+                later.append(reading(later.info, index))
+            eventually(lambda: stack.position_in(later.info.run_id) == 20)
+        goes_on(stack)
+        held.close()
+        assert_served(stack)
+        recording.end()
+        stack.assert_stored(recording.count, 20)
+        assert stack.gateway.poll() is None, stack.log("gateway")
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("hellos", 3.0),
+        *(pytest.param(name, 10.0, id=f"{name}-long", marks=pytest.mark.soak) for name in hostile.ATTACKS),
+    ],
+)
+def test_a_gateway_that_is_killed_under_attack_costs_the_acquisition_nothing(
+    tmp_path: Path, name: str, seconds: float
+) -> None:
+    ports = free_ports()
+    with Up(tmp_path / "data", "--sinks", "sqlite", ports=ports) as up:
+        before = up.wait_for_pids("gateway", "acquisition-sim0", "acquisition-sim1")
+        up.wait_for_positions(1, ("sqlite",))
+        run = runs(up.data)["sim0"][0].info
+        with hostile.attacking(name, hostile.Target(*ports, run.device, run.task, run.run_id), seconds) as attacker:
+            while attacker.poll() is None:
+                gateway = up.pids().get("gateway")
+                if gateway is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(gateway, KILL)
+                    up.wait_for_pids("gateway", other_than={"gateway": gateway})
+                attacker_ends(attacker, within_s=1.0)
+            assert attacker.returncode == 0
+        after = up.wait_for_pids("gateway")
+        assert after | {"gateway": 0} == before | {"gateway": 0}
+        up.process.send_signal(signal.SIGINT)
+        assert_complete(up, up.end())
+        for folder in (folder for folders in runs(up.data).values() for folder in folders):
+            with folder:
+                found = list(folder.records(0, folder.head()))
+            assert not [record for record in found if isinstance(record, DaqEvent | Gap)]
+
+
+def attacker_ends(attacker: "subprocess.Popen[str]", within_s: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        attacker.wait(within_s)
+
+
+@contextlib.contextmanager
+def later_run(data: Path) -> Iterator[RunWriter]:
+    writer = RunWriter(data / "journal", reading_run("0190a5f4-0000-7000-8000-000000000002"))
+    try:
+        yield writer
+    finally:
+        writer.close()
 
 
 def target(stack: Stack) -> hostile.Target:
