@@ -61,38 +61,20 @@ def _cases(campaign: Campaign) -> Iterator[Case]:
     alone = campaign.late.p99_ms(campaign.busy.span)
     for phase in campaign.attacks:
         late = campaign.late.p99_ms(phase.span)
-        for figure, what in enumerate(("in acquisition's hands", "durable")):
-            yield Case(
-                "hostile",
-                f"{phase.name}: a block's last sample → {what}, p99, against calm",
-                "ms",
-                lambda late=late, figure=figure: late[figure],
-                lambda figure=figure: calm[figure],
-                at_most(RATIO),
-                trials=1,
-                note=lambda phase=phase, figure=figure: (
-                    f"{_cpu(phase)}; beside a process that only takes a core {alone[figure]:.3g} ms"
-                ),
-            )
-        yield Case(
-            "hostile",
-            f"{phase.name}: the gateway's peak RSS",
-            "MB",
-            lambda phase=phase: phase.peak_mb,
-            None,
-            at_most(MEMORY_MB),
-            trials=1,
-        )
-    yield Case(
-        "hostile",
-        "afterwards: exit code of `dtolbus verify`, all sinks against the journal",
-        "",
-        lambda: campaign.wrong,
-        None,
-        at_most(0),
-        trials=1,
-        note=lambda: f"{len(campaign.late.over_ns)} records; {campaign.verdict}; a new subscriber was served",
-    )
+        for number, what in enumerate(("in acquisition's hands", "durable")):
+            said = f"{_cpu(phase)}; beside a process that only takes a core {alone[number]:.3g} ms"
+            told = f"{phase.name}: a block's last sample → {what}, p99, against calm"
+            yield _case(told, "ms", late[number], calm[number], RATIO, said)
+        yield _case(f"{phase.name}: the gateway's peak RSS", "MB", phase.peak_mb, None, MEMORY_MB)
+    wrong = "afterwards: exit code of `dtolbus verify`, all sinks against the journal"
+    said = f"{len(campaign.late.over_ns)} records; {campaign.verdict}; a new subscriber was served"
+    yield _case(wrong, "", campaign.wrong, None, 0, said)
+
+
+def _case(what: str, unit: str, ours: float, reference: float | None, most: float, note: str = "") -> Case:
+    """Return the case of what was measured already."""
+    again = None if reference is None else lambda: reference
+    return Case("hostile", what, unit, lambda: ours, again, at_most(most), trials=1, note=lambda: note)
 
 
 def _cpu(phase: Phase) -> str:

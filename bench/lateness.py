@@ -61,7 +61,9 @@ class HeadWatch:
     def durable_ns(self, blocks: int) -> NDArray[np.int64]:
         """Return when each of the first blocks was durable, monotonic ns, shape (blocks,). Records are blocks."""
         heads, when = np.array(self._seen, np.int64).T
-        return when[np.searchsorted(heads, np.arange(blocks), side="right").clip(max=len(when) - 1)]
+        first_beyond = np.searchsorted(heads, np.arange(blocks), side="right").clip(max=len(when) - 1)
+        found: NDArray[np.int64] = when[first_beyond]
+        return found
 
     def _look(self) -> None:
         while True:
