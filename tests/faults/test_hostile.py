@@ -59,7 +59,7 @@ def test_a_gateway_that_ran_out_of_descriptors_goes_on_where_it_was(tmp_path: Pa
         before = resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, (8, before[1]))
         later = held.enter_context(later_run(tmp_path))
-        eventually(lambda: "Too many open files" in stack.log("gateway"))
+        eventually(lambda: "run cannot be read" in stack.log("gateway"))
         resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, before)
         for index in range(20):
             later.append(reading(later.info, index))
@@ -104,6 +104,8 @@ def test_a_gateway_that_is_killed_under_attack_costs_the_acquisition_nothing(
     with Up(tmp_path / "data", "--sinks", "sqlite", ports=ports) as up:
         before = up.wait_for_pids("gateway", "acquisition-sim0", "acquisition-sim1")
         up.wait_for_positions(1, ("sqlite",))
+        nice = {name: os.getpriority(os.PRIO_PROCESS, pid) for name, pid in before.items()}
+        assert nice["acquisition-sim0"] <= nice["sink-sqlite"] < nice["gateway"]
         run = runs(up.data)["sim0"][0].info
         with hostile.attacking(name, hostile.Target(*ports, run.device, run.task, run.run_id), seconds) as attacker:
             while attacker.poll() is None:

@@ -1,4 +1,4 @@
-"""A token bucket: how many bytes may be sent now. Pure: the time comes in."""
+"""A token bucket: how many bytes may be sent, or requests answered, now. Pure: the time comes in."""
 
 
 class TokenBucket:

@@ -10,6 +10,7 @@ from dtolbus.cli import Command, command, option, parse_pairs, stop_event
 from dtolbus.dsn import dsn_options
 from dtolbus.errors import UsageError
 from dtolbus.seconds import Seconds
+from dtolbus_producer.priority import go_first, stand_back
 
 _PORT = click.IntRange(1, 65535)
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
@@ -51,6 +52,7 @@ def run(
     """Acquire until the tasks end, or Ctrl-C."""
     from dtolbus_producer.producing import run_producer  # noqa: PLC0415  # numpy is heavy; --help does without
 
+    go_first()
     return run_producer(config, device, data, duration_s, goes_on_from, stop_event())
 
 
@@ -86,6 +88,7 @@ def serve(data: Path, *, require_keys: bool, insecure_lan: bool, **settings: Any
 
     if require_keys and insecure_lan:
         raise UsageError("--require-keys and --insecure-lan: with keys or without? Leave one of them out")
+    stand_back()
     serve_folder(data, require_keys=require_keys, insecure_lan=insecure_lan, stop=stop_event(), **settings)
 
 

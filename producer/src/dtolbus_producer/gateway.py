@@ -17,6 +17,7 @@ from dtolbus.records import RunStatus
 from dtolbus.wire import MAX_HEADER_BYTES, Ack, Credit, Fetch, Frame, Hello, Message, Refused, Welcome, decode, encode
 from dtolbus_producer.access import fault
 from dtolbus_producer.addresses import insecure, protection
+from dtolbus_producer.bucket import TokenBucket
 from dtolbus_producer.identity import journal_id
 from dtolbus_producer.locking import locked
 from dtolbus_producer.recovery import recover_run
@@ -32,6 +33,8 @@ _RUNNING_WAIT_S = 0.001
 _IDLE_WAIT_S = 0.02
 _REQUESTS = 64
 """Requests answered before publishing goes on."""
+REQUESTS_S = 5000.0
+"""Requests answered in a second, of all clients, who take turns: many times what a lab's workers ask."""
 _WELCOME_RUNS = 200
 _WELCOMES = 256
 """Clients that are told the runs at the same time."""
@@ -90,6 +93,7 @@ class Gateway:
         self._registry = Registry(data)
         self._workers: dict[str, bytes] = {}
         """Who said Hello last under each name."""
+        self._requests = TokenBucket(REQUESTS_S)
         self.malformed: Counter[tuple[str, str]] = Counter()
         """Messages that could not be read, by peer and cause."""
 
@@ -98,11 +102,13 @@ class Gateway:
         for message in self._tail.step(time.monotonic()):
             self._sockets.publish(encode(message))
         self._sockets.tend(time.monotonic())
-        self._sockets.wait(self._wait_s())
-        for _ in range(_REQUESTS):
+        rest_s = self._requests.wait_s(time.monotonic())
+        self._sockets.wait(self._wait_s(), for_requests=rest_s == 0.0)
+        for _ in range(_REQUESTS if rest_s == 0.0 else 0):
             request = self._sockets.receive()
             if request is None:
                 break
+            self._requests.take(1)
             self._take(request)
         self._welcome()
         self._fetches.serve(self._sockets.send, time.monotonic())

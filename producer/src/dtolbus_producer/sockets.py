@@ -73,10 +73,10 @@ class GatewaySockets:
             self._door.close()
         self._context.term()
 
-    def wait(self, timeout_s: float) -> None:
-        """Return when a request is there, or after the time."""
+    def wait(self, timeout_s: float, *, for_requests: bool = True) -> None:
+        """Return when a request is there, or after the time; where requests are not waited for, after a short one."""
         router = self._router.socket
-        if router is None:
+        if router is None or not for_requests:
             time.sleep(min(timeout_s, _CUT_WAIT_S))
         elif self._door is None:
             router.poll(round(timeout_s * 1000), zmq.POLLIN)
