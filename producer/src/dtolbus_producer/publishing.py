@@ -1,6 +1,7 @@
 """The socket of the live records, bounded in what subscribers can make it remember."""
 
 import logging
+from collections import deque
 from collections.abc import Callable
 
 import zmq
@@ -12,6 +13,8 @@ log = logging.getLogger(__name__)
 
 TOPIC_BYTES = 600
 """Longest subscription: a kind and two names, each as long as a folder's can be."""
+QUEUED = 1000
+"""Messages, for each subscriber."""
 SUBSCRIPTIONS_QUEUED = 10
 """For each subscriber; libzmq takes in as many as there are before it returns, and pauses where there are so few."""
 _MOST_TOPICS = 1000
@@ -32,12 +35,19 @@ class Publisher:
     def __init__(self, bind: Callable[[], Bound]) -> None:
         self._binding = Binding(bind)
         self._topics: set[bytes] = set()
+        self._sizes: deque[int] = deque(maxlen=QUEUED)
         self._is_logged = False
+
+    @property
+    def queued(self) -> int:
+        """Bytes of what was published last, as far as it may be queued for a subscriber that takes nothing."""
+        return sum(self._sizes)
 
     def publish(self, frames: list[Frame], *, copy: bool) -> None:
         """Send to all who subscribed; those who are behind by more than the mark miss it."""
         socket = self._binding.socket
         if socket is not None:
+            self._sizes.append(sum(map(len, frames)))
             *before, last = frames
             for frame in before:
                 socket.send(frame, zmq.SNDMORE, copy)

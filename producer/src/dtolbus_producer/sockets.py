@@ -17,8 +17,9 @@ from dtolbus_producer.addresses import bind_address, reached_at
 from dtolbus_producer.admission import room_left
 from dtolbus_producer.binding import Binding, Bound, bind
 from dtolbus_producer.door import Door
+from dtolbus_producer.memory import MemoryWatch
 from dtolbus_producer.ports import not_here
-from dtolbus_producer.publishing import SUBSCRIPTIONS_QUEUED, TOPIC_BYTES, Publisher
+from dtolbus_producer.publishing import QUEUED, SUBSCRIPTIONS_QUEUED, TOPIC_BYTES, Publisher
 from dtolbus_producer.serving import ClientGoneError
 from dtolbus_producer.strangers import check_strangers
 
@@ -53,7 +54,8 @@ class GatewaySockets:
         address = bind_address(host)
         self._context = zmq.Context()
         self._door: Door | None = None
-        self._is_crowd_told = False
+        self._memory = MemoryWatch()
+        self._is_crowd_told = self._is_memory_told = False
         try:
             self._door = None if ring is None else Door(self._context, ring)
             self._pub = Publisher(lambda: self._bound(zmq.XPUB, address, pub_port, "--pub-port"))
@@ -103,22 +105,30 @@ class GatewaySockets:
             log.warning("a key was taken back: everybody has to connect again")
             self._pub.cut(now)
             self._router.cut(now)
-        self._bound_crowds(now)
+        self._bound_peers(now)
         self._pub.tend(now)
         self._router.tend(now)
 
-    def _bound_crowds(self, now: float) -> None:
-        """Keep newcomers out where there are too many connections; where they were faster, cut off everybody."""
+    def _bound_peers(self, now: float) -> None:
+        """Keep newcomers out where there are too many connections; cut everybody off where peers take all there is."""
         room = room_left()
         if room != "free" and not self._is_crowd_told:
             self._is_crowd_told = True
             log.warning("too many connections: nobody new is let in until some end")
         if room == "none" and self._router.socket is not None:
             log.info("no descriptor is left: everybody has to connect again")  # what is left is the journal's then
-            self._pub.cut(now, _REST_S)
-            self._router.cut(now, _REST_S)
+            self._cut(now)
+        if self._memory.is_too_much(now, self._pub.queued, _REST_S):
+            level = logging.DEBUG if self._is_memory_told else logging.WARNING
+            log.log(level, "peers take too much memory: everybody has to connect again")
+            self._is_memory_told = True
+            self._cut(now)
         for binding in (self._pub, self._router):
             binding.admit(newcomers=room == "free")
+
+    def _cut(self, now: float) -> None:
+        self._pub.cut(now, _REST_S)
+        self._router.cut(now, _REST_S)
 
     def send(self, client: bytes, frames: list[Frame]) -> bool:
         """Send to one client; False where it takes nothing now. Raises ClientGoneError."""
@@ -161,7 +171,7 @@ class GatewaySockets:
         largest = TOPIC_BYTES if kind == zmq.XPUB else MAX_HEADER_BYTES
         socket.set(zmq.MAXMSGSIZE, largest + (0 if self._door is None else CURVE_BYTES))
         socket.set(zmq.HANDSHAKE_IVL, 3000)
-        socket.set(zmq.SNDHWM, 1000)
+        socket.set(zmq.SNDHWM, QUEUED)
         socket.set(zmq.RCVHWM, SUBSCRIPTIONS_QUEUED if kind == zmq.XPUB else _REQUESTS_QUEUED)
         socket.set(zmq.IPV6, 0)
         if kind == zmq.ROUTER:
