@@ -8,6 +8,7 @@ instant, keep each their own thousand messages.
 import ctypes
 import mmap
 import sys
+from io import FileIO
 from pathlib import Path
 
 MOST_MB = 180.0
@@ -22,6 +23,8 @@ class MemoryWatch:
     """Tells when it is too much; whoever asks cuts everybody off then, and asks again. Linux only."""
 
     def __init__(self) -> None:
+        # kept open: it is needed where no descriptor is left, too
+        self._statm = _STATM.open("rb", buffering=0) if sys.platform == "linux" else None
         self._looked_at = 0.0
         self._most_mb = MOST_MB
         self._rests_until: float | None = None
@@ -31,7 +34,7 @@ class MemoryWatch:
 
         `now` is monotonic, s; `queued` is what one subscriber may leave lying, bytes.
         """
-        if sys.platform != "linux" or now - self._looked_at < _LOOK_S:
+        if self._statm is None or now - self._looked_at < _LOOK_S:
             return False
         self._looked_at = now
         if self._rests_until is not None:
@@ -39,15 +42,21 @@ class MemoryWatch:
                 return False
             self._rests_until = None
             _give_back()
-            self._most_mb = max(MOST_MB, _rss_mb() + _MORE_MB)
-        if _rss_mb() <= self._most_mb + queued / 1e6:
+            self._most_mb = max(MOST_MB, _rss_mb(self._statm) + _MORE_MB)
+        if _rss_mb(self._statm) <= self._most_mb + queued / 1e6:
             return False
         self._rests_until = now + rest_s / 2
         return True
 
+    def close(self) -> None:
+        """Look no more."""
+        if self._statm is not None:
+            self._statm.close()
 
-def _rss_mb() -> float:
-    return int(_STATM.read_text().split()[1]) * mmap.PAGESIZE / 1e6
+
+def _rss_mb(statm: FileIO) -> float:
+    statm.seek(0)
+    return int(statm.read().split()[1]) * mmap.PAGESIZE / 1e6
 
 
 def _give_back() -> None:

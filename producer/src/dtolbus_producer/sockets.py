@@ -53,8 +53,8 @@ class GatewaySockets:
     def __init__(self, host: str, pub_port: int, catchup_port: int, ring: KeyRing | None = None) -> None:
         address = bind_address(host)
         self._context = zmq.Context()
-        self._door: Door | None = None
         self._memory = MemoryWatch()
+        self._door: Door | None = None
         self._is_crowd_told = self._is_memory_told = False
         try:
             self._door = None if ring is None else Door(self._context, ring)
@@ -64,11 +64,13 @@ class GatewaySockets:
                 live, catchup = (f"tcp://{reached_at(host)}:{port}" for port in (pub_port, catchup_port))
                 check_strangers(live, catchup, self._door.keys.public, self._door.answer)
         except BaseException:
+            self._memory.close()
             self._context.destroy(linger=0)
             raise
 
     def close(self) -> None:
         """Close both; what was just published has half a second to leave."""
+        self._memory.close()
         self._pub.close(_LINGER_MS)
         self._router.close(_LINGER_MS)
         if self._door is not None:
