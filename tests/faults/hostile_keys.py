@@ -78,9 +78,9 @@ def _hello(server: str) -> bytes:
     try:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-            connected(context, zmq.DEALER, url, keys=new_keys("stranger", server))
+            client = connected(context, zmq.DEALER, url, keys=new_keys("stranger", server))
             link, _ = listener.accept()
-            with link:
+            with link, client:
                 link.sendall(_SERVER_GREETING)
                 said = b""
                 while len(said) < len(_CURVE_GREETING) + _HELLO_BYTES:
