@@ -12,16 +12,18 @@ import struct
 import sys
 from typing import Literal
 
+if sys.platform != "win32":
+    import resource
+
 MOST_DESCRIPTORS = 1024
 """Nobody new comes in beyond; each connection has one, and takes about 25 kB."""
-_DEFAULT_LIMIT = 256
 
 _ATTACH_FILTER, _DETACH_FILTER = 26, 27
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 """A program of one instruction for the kernel's packet filter: return 0 bytes of the packet."""
 
 Room = Literal["free", "full", "none"]
-"""Of descriptors: for newcomers too; only for the journal; not even for that."""
+"""Of descriptors: for newcomers too; only for the journal (told on Linux alone); not even for that."""
 
 
 def room_left() -> Room:
@@ -29,11 +31,11 @@ def room_left() -> Room:
     try:
         lowest = os.dup(2)
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            return "none"
-        return "free"
+        return "none" if error.errno == errno.EMFILE else "free"
     os.close(lowest)
-    return "free" if lowest < min(MOST_DESCRIPTORS, _limit() // 2) else "full"
+    if sys.platform != "linux" or lowest < min(MOST_DESCRIPTORS, _limit() // 2):
+        return "free"
+    return "full"
 
 
 def admit(listener: int, *, newcomers: bool) -> None:
@@ -55,9 +57,5 @@ def admit(listener: int, *, newcomers: bool) -> None:
 
 
 def _limit() -> int:
-    if sys.platform == "win32":
-        return 2 * MOST_DESCRIPTORS  # sockets are no descriptors there
-    import resource  # noqa: PLC0415  # Windows has none
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 2 * MOST_DESCRIPTORS
