@@ -8,6 +8,7 @@ instant, keep each their own thousand messages.
 import ctypes
 import mmap
 import sys
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
@@ -29,10 +30,10 @@ class MemoryWatch:
         self._most_mb = MOST_MB
         self._rests_until: float | None = None
 
-    def is_too_much(self, now: float, queued: int, rest_s: float) -> bool:
+    def is_too_much(self, now: float, queued: Callable[[], int], rest_s: float) -> bool:
         """Return whether everybody is to be cut off, for `rest_s`.
 
-        `now` is monotonic, s; `queued` is what one subscriber may leave lying, bytes.
+        `now` is monotonic, s; `queued` gives what one subscriber may leave lying, bytes.
         """
         if self._statm is None or now - self._looked_at < _LOOK_S:
             return False
@@ -43,7 +44,7 @@ class MemoryWatch:
             self._rests_until = None
             _give_back()
             self._most_mb = max(MOST_MB, _rss_mb(self._statm) + _MORE_MB)
-        if _rss_mb(self._statm) <= self._most_mb + queued / 1e6:
+        if _rss_mb(self._statm) <= self._most_mb + queued() / 1e6:
             return False
         self._rests_until = now + rest_s / 2
         return True

@@ -38,7 +38,6 @@ class Publisher:
         self._sizes: deque[int] = deque(maxlen=QUEUED)
         self._is_logged = False
 
-    @property
     def queued(self) -> int:
         """Bytes of what was published last, as far as it may be queued for a subscriber that takes nothing."""
         return sum(self._sizes)
