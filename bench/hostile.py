@@ -67,7 +67,11 @@ def _cases(campaign: Campaign) -> Iterator[Case]:
             yield _case(told, "ms", late[number], calm[number], RATIO, said)
         yield _case(f"{phase.name}: the gateway's peak RSS", "MB", phase.peak_mb, None, MEMORY_MB)
     wrong = "afterwards: exit code of `dtolbus verify`, all sinks against the journal"
-    said = f"{len(campaign.late.over_ns)} records; {campaign.verdict}; a new subscriber was served"
+    before, after = (campaign.late.p99_ms(phase.span)[1] for phase in campaign.calm)
+    said = (
+        f"{len(campaign.late.over_ns)} records; {campaign.verdict}; a new subscriber was served; durable p99 calm "
+        f"before {before:.3g} ms, after {after:.3g} ms"
+    )
     yield _case(wrong, "", campaign.wrong, None, 0, said)
 
 
