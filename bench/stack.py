@@ -11,6 +11,9 @@ from pathlib import Path
 import zmq
 
 from bench.sending import free_port
+from dtolbus.connecting import connected
+from dtolbus.keyring import KeyRing
+from dtolbus.keys import Keys, load_keys
 from dtolbus.registrations import read_registrations
 from dtolbus.wire import Hello, encode
 
@@ -23,8 +26,10 @@ _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 class Stack:
     """Processes that follow one data folder; made by `stack`."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, require_keys: bool = False) -> None:
         self.data = data
+        self.ring = KeyRing(data) if require_keys else None
+        """The keys of whom the gateway lets in; None: everybody."""
         self._ports = free_port(), free_port()
         self.children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -51,13 +56,22 @@ class Stack:
     def start_gateway(self, *options: str) -> None:
         """Start the gateway, and return when it answers."""
         live, before = self._ports
+        asks = [] if self.ring is None else ["--require-keys"]
+        keys = None if self.ring is None else load_keys(self.key_of("bench"))
         self.start("gateway", "dtolbus-gateway", "serve", str(self.data), "--pub-port", str(live),
-                   "--catchup-port", str(before), *options)  # fmt: skip
-        wait_until(lambda: _answers(self.urls[1]), _START_S, "the gateway answers")
+                   "--catchup-port", str(before), *asks, *options)  # fmt: skip
+        wait_until(lambda: _answers(self.urls[1], keys), _START_S, "the gateway answers")
+
+    def key_of(self, name: str) -> Path:
+        """Return the key file of a sink, where the gateway asks for keys."""
+        assert self.ring is not None  # noqa: S101  # narrows the type, nothing rests on it
+        return self.ring.of_sink(name)
 
     def start_worker(self, kind: str, *options: str, env: Mapping[str, str] | None = None) -> None:
         """Start the sink's worker."""
         live, before = self.urls
+        if self.ring is not None:
+            env = {**(env or {}), "DTOLBUS_KEY": str(self.key_of(kind))}
         self.start(kind, f"dtolbus-{kind}", "--connect", live, "--catchup", before, *options, env=env)
 
     def stored(self, kind: str) -> int:
@@ -88,10 +102,10 @@ class Stack:
 
 
 @contextlib.contextmanager
-def stack(data: Path) -> Iterator[Stack]:
+def stack(data: Path, *, require_keys: bool = False) -> Iterator[Stack]:
     """Give a stack on a new folder; all its processes end afterwards, the youngest first."""
     (data / "journal").mkdir(parents=True)
-    made = Stack(data)
+    made = Stack(data, require_keys=require_keys)
     try:
         yield made
     finally:
@@ -123,9 +137,7 @@ def _script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _answers(url: str) -> bool:
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.set(zmq.LINGER, 0)
-        dealer.connect(url)
+def _answers(url: str, keys: Keys | None = None) -> bool:
+    with zmq.Context() as context, connected(context, zmq.DEALER, url, keys=keys) as dealer:
         dealer.send_multipart(encode(Hello(worker="")))
         return bool(dealer.poll(200))

@@ -1,17 +1,54 @@
-"""Peers that mean no good, on plain sockets, against the ports of a gateway on this machine."""
+"""Peers that mean no good, on plain sockets, against the ports of a gateway on this machine.
+
+`python -m tests.faults.hostile NAME TARGET SECONDS` is one attack, in a process of its own; TARGET is JSON. It says at
+its end how long it worked, s.
+"""
 
 import contextlib
 import random
 import select
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
 
 from dtolbus import wire
 from dtolbus.wire import Credit, Fetch, Hello, Message
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 SUB, DEALER = b"SUB", b"DEALER"
+PEERS = 6
+_PATIENCE = 3
+"""So many connections that nobody answers."""
+_MOST_HELD = 500
+"""Connections to each port."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A gateway, and a run that it serves."""
+
+    live: int
+    """Its ports."""
+    catchup: int
+    device: str
+    task: str
+    run_id: str
+    server: str = ""
+    """Its public key, where it asks for keys."""
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Both."""
+        return self.live, self.catchup
+
+
+Wait = Callable[[float], object]
+"""What is done while connections are held, told for how many seconds."""
+Attack = Callable[[Target, float, Wait], object]
 
 
 def _frame(body: bytes, flags: int = 0) -> bytes:
@@ -58,17 +95,24 @@ def foreign(rng: random.Random) -> list[bytes]:
 def crowd(port: int, count: int, says: bytes) -> Iterator[list[socket.socket]]:
     """So many connections that say this and stay: text, or a kind of socket, whose handshake they make.
 
-    Fewer where no more can be had.
+    Fewer where no more can be had, or nobody answers any more.
     """
     if says in (SUB, DEALER):
         says = _GREETING + _ready(says)
     with contextlib.ExitStack() as held:
-        made = []
+        made: list[socket.socket] = []
+        unanswered = 0
         for _ in range(count):
-            with contextlib.suppress(OSError):
+            try:
                 one = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1.0))
-                one.setblocking(False)
-                made.append(one)
+            except OSError as error:
+                unanswered += isinstance(error, TimeoutError)
+                if unanswered == _PATIENCE:
+                    break
+                continue
+            made.append(one)
+            one.setblocking(False)
+            with contextlib.suppress(OSError):
                 one.send(says)
         yield made
 
@@ -109,13 +153,13 @@ def flood(port: int, kind: bytes, messages: Iterator[bytes], seconds: float, pee
     return sent
 
 
-def subscriptions(rng: random.Random, size: int) -> Iterator[bytes]:
+def topics(rng: random.Random, size: int) -> Iterator[bytes]:
     """Topics without end, no two alike."""
     while True:
         yield _frame(b"\x01" + rng.randbytes(rng.randrange(size)))
 
 
-def fetches(device: str, task: str, run_id: str) -> Iterator[bytes]:
+def fetch_requests(device: str, task: str, run_id: str) -> Iterator[bytes]:
     """Fetches, each for everything, with more credit than there are records."""
     number = 0
     while True:
@@ -123,7 +167,7 @@ def fetches(device: str, task: str, run_id: str) -> Iterator[bytes]:
         yield _message_of(Fetch(device, task, run_id, 0, 1 << 40, number)) + _message_of(Credit(1 << 30, number))
 
 
-def hellos() -> Iterator[bytes]:
+def nameless() -> Iterator[bytes]:
     """Nameless ones."""
     while True:
         yield _message_of(Hello(worker=""))
@@ -137,3 +181,95 @@ def damaged(rng: random.Random) -> Iterator[bytes]:
         flipped[rng.randrange(len(header))] ^= 1 << rng.randrange(8)
         yield _message([topic, bytes(flipped)])
         yield _message(rng.randbytes(rng.randrange(200)) for _ in range(rng.randrange(1, 9)))
+
+
+def strangers(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Come and go, saying something else."""
+    end = time.monotonic() + seconds
+    seed = 0
+    while time.monotonic() < end:
+        for said in foreign(random.Random(seed)):
+            for port in target.ports:
+                with crowd(port, 1, said):
+                    pass
+        seed += 1
+
+
+def handshakes_that_stop(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Begin in every way that leads nowhere, and stay."""
+    with contextlib.ExitStack() as held:
+        for said in foreign(random.Random(1)):
+            for port in target.ports:
+                held.enter_context(crowd(port, min(_MOST_HELD // 10, round(10 * seconds)), said))
+        wait(seconds)
+
+
+def crowds(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Connect properly, by hundreds, and stay."""
+    count = min(_MOST_HELD, round(100 * seconds))
+    with crowd(target.live, count, SUB), crowd(target.catchup, count, DEALER):
+        wait(seconds)
+
+
+def subscriptions(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Subscribe to short, long and too long topics without end."""
+    for size in (60, 500, 50_000):
+        flood(target.live, SUB, topics(random.Random(size), size), seconds / 3, PEERS)
+
+
+def fetches(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Ask for everything again and again, and take it; then without taking it."""
+    for reads in (True, False):
+        asked = fetch_requests(target.device, target.task, target.run_id)
+        flood(target.catchup, DEALER, asked, seconds / 2, PEERS, reads=reads)
+
+
+def hellos(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Say Hello without end, and take the answers; then without taking them."""
+    for reads in (True, False):
+        flood(target.catchup, DEALER, nameless(), seconds / 2, PEERS, reads=reads)
+
+
+def damaged_requests(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Send what cannot be read."""
+    flood(target.catchup, DEALER, damaged(random.Random(1)), seconds, PEERS)
+
+
+def nothing_but_work(target: Target, seconds: float, wait: Wait = time.sleep) -> None:
+    """Attack nobody, and take a core: what an attacker on the same machine costs by that alone."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+ATTACKS: dict[str, Attack] = {
+    attack.__name__: attack
+    for attack in (strangers, handshakes_that_stop, crowds, subscriptions, fetches, hellos, damaged_requests)
+}
+
+
+@contextlib.contextmanager
+def attacking(name: str, target: Target, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+    """Attack by a process of its own, which does not share its interpreter with whoever measures."""
+    words = [name, msgspec.json.encode(target).decode(), str(seconds)]
+    command = [sys.executable, "-m", "tests.faults.hostile", *words]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def main(name: str, target: str, seconds: str) -> None:
+    """Attack, and say how long that worked."""
+    from tests.faults import hostile_keys  # it builds on this module
+
+    attacks: dict[str, Attack] = {**ATTACKS, **hostile_keys.ATTACKS, nothing_but_work.__name__: nothing_but_work}
+    attacks[name](msgspec.json.decode(target, type=Target), float(seconds), time.sleep)
+    sys.stdout.write(f"{time.process_time()}\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -81,6 +81,11 @@ class Stack:
         """How many records the worker has stored and acknowledged."""
         return sum(where.position for sink in read_registrations(self.data) for where in sink.positions.values())
 
+    def position_in(self, run_id: str) -> int:
+        """How many records of a run the worker has stored and acknowledged."""
+        found = (sink.positions.get(run_id) for sink in read_registrations(self.data))
+        return sum(where.position for where in found if where is not None)
+
     def assert_stored(self, *counts: int) -> None:
         """Wait for the worker's end; assert that it stored runs of so many records, and nothing wrong."""
         assert self.worker.wait(END_S) == 0, self.log("worker")

@@ -1,18 +1,22 @@
 """A gateway among peers that mean no good: the sinks get everything, its memory stays bounded, others are served."""
 
 import contextlib
-import random
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
+from tests.e2e.stacks import KILL, Up, assert_complete, runs
 from tests.faults import hostile
 from tests.faults.recording import RUN, Recording, Stack
-from tests.producer.bus import eventually, peer
+from tests.producer.bus import eventually, free_ports, peer
 from tests.protocol.specimens import reading, reading_run
 
+from dtolbus.records import DaqEvent, Gap
 from dtolbus.wire import Done, Fetch, RunRecord
 from dtolbus_producer.journal import RunWriter
 
@@ -20,84 +24,27 @@ if sys.platform != "linux":
     pytest.skip("what a process takes is read from /proc", allow_module_level=True)
 import resource
 
-PEERS = 6
 MOST_MB = 150
 """Of a gateway's memory; it needs 50 in peace."""
-
-Attack = Callable[[Stack, float], object]
-
-
-def strangers(stack: Stack, seconds: float) -> None:
-    for seed in range(round(10 * seconds)):
-        for said in hostile.foreign(random.Random(seed)):
-            for port in stack.ports:
-                with hostile.crowd(port, 1, said):
-                    pass
-
-
-def handshakes_that_stop(stack: Stack, seconds: float) -> None:
-    with contextlib.ExitStack() as held:
-        for said in hostile.foreign(random.Random(1)):
-            for port in stack.ports:
-                held.enter_context(hostile.crowd(port, round(10 * seconds), said))
-
-
-def crowds(stack: Stack, seconds: float) -> None:
-    count = min(500, round(100 * seconds))
-    with hostile.crowd(stack.pub_port, count, hostile.SUB), hostile.crowd(stack.catchup_port, count, hostile.DEALER):
-        before = stack.position()
-        eventually(lambda: stack.position() > before + 50)
-
-
-def subscriptions(stack: Stack, seconds: float) -> None:
-    for size in (60, 500, 50_000):
-        topics = hostile.subscriptions(random.Random(size), size)
-        hostile.flood(stack.pub_port, hostile.SUB, topics, seconds, PEERS)
-
-
-def fetches(stack: Stack, seconds: float) -> None:
-    for reads in (True, False):
-        asked = hostile.fetches(RUN.device, RUN.task, RUN.run_id)
-        hostile.flood(stack.catchup_port, hostile.DEALER, asked, seconds / 2, PEERS, reads=reads)
-
-
-def hellos(stack: Stack, seconds: float) -> None:
-    for reads in (True, False):
-        hostile.flood(stack.catchup_port, hostile.DEALER, hostile.hellos(), seconds / 2, PEERS, reads=reads)
-
-
-def damaged_requests(stack: Stack, seconds: float) -> None:
-    hostile.flood(stack.catchup_port, hostile.DEALER, hostile.damaged(random.Random(1)), seconds, PEERS)
-
-
-ATTACKS: list[Attack] = [
-    strangers,
-    handshakes_that_stop,
-    crowds,
-    subscriptions,
-    fetches,
-    hellos,
-    damaged_requests,
-]
 
 
 @pytest.mark.parametrize(
     ("attacks", "seconds"),
     [
-        pytest.param(ATTACKS, 1.0, id="all"),
-        *(pytest.param([attack], 10.0, id=attack.__name__, marks=pytest.mark.soak) for attack in ATTACKS),
+        pytest.param(list(hostile.ATTACKS), 1.0, id="all"),
+        *(pytest.param([name], 10.0, id=name, marks=pytest.mark.soak) for name in hostile.ATTACKS),
     ],
 )
 def test_the_gateway_lives_within_bounds_and_the_worker_gets_everything(
-    tmp_path: Path, attacks: list[Attack], seconds: float
+    tmp_path: Path, attacks: list[str], seconds: float
 ) -> None:
     with Recording(tmp_path, before=300) as recording, Stack(tmp_path) as stack:
         eventually(lambda: stack.position() > 300)
-        for attack in attacks:
-            attack(stack, seconds)
-            assert stack.gateway.poll() is None, f"{attack.__name__}: {stack.log('gateway')}"
+        for name in attacks:
+            hostile.ATTACKS[name](target(stack), seconds, lambda _: goes_on(stack))
+            assert stack.gateway.poll() is None, f"{name}: {stack.log('gateway')}"
             peak_mb = peak_memory_mb(stack.gateway.pid)
-            assert peak_mb < MOST_MB, f"{attack.__name__}: the gateway has taken {peak_mb:.0f} MB"
+            assert peak_mb < MOST_MB, f"{name}: the gateway has taken {peak_mb:.0f} MB"
         after = recording.count
         assert_served(stack)
         eventually(lambda: stack.position() > after)
@@ -106,16 +53,14 @@ def test_the_gateway_lives_within_bounds_and_the_worker_gets_everything(
 
 
 def test_a_gateway_that_ran_out_of_descriptors_goes_on_where_it_was(tmp_path: Path) -> None:
-    """A run that begins meanwhile cannot even be opened."""
+    """A run that begins meanwhile cannot even be found."""
     with Recording(tmp_path, before=300) as recording, Stack(tmp_path) as stack, contextlib.ExitStack() as held:
         eventually(lambda: stack.position() > 300)
-        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, (64, 64))
-        for port, said in zip(stack.ports, (hostile.SUB, hostile.DEALER), strict=True):
-            held.enter_context(hostile.crowd(port, 100, said))
-        eventually(lambda: len(list(Path(f"/proc/{stack.gateway.pid}/fd").iterdir())) == 64)
-        later = RunWriter(tmp_path / "journal", reading_run("0190a5f4-0000-7000-8000-000000000002"))
-        held.callback(later.close)
+        before = resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, (8, before[1]))
+        later = held.enter_context(later_run(tmp_path))
         eventually(lambda: "Too many open files" in stack.log("gateway"))
+        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, before)
         for index in range(20):
             later.append(reading(later.info, index))
         held.close()
@@ -123,6 +68,83 @@ def test_a_gateway_that_ran_out_of_descriptors_goes_on_where_it_was(tmp_path: Pa
         recording.end()
         stack.assert_stored(recording.count, 20)
         assert stack.gateway.poll() is None, stack.log("gateway")
+
+
+def test_a_crowd_leaves_descriptors_for_the_journal(tmp_path: Path) -> None:
+    """A run that begins meanwhile is stored while the crowd is there."""
+    with Recording(tmp_path, before=300) as recording, Stack(tmp_path) as stack, contextlib.ExitStack() as held:
+        eventually(lambda: stack.position() > 300)
+        resource.prlimit(stack.gateway.pid, resource.RLIMIT_NOFILE, (128, 128))
+        for port, said in zip(stack.ports, (hostile.SUB, hostile.DEALER), strict=True):
+            held.enter_context(hostile.crowd(port, 200, said))
+        eventually(lambda: "nobody new is let in" in stack.log("gateway"))
+        with later_run(tmp_path) as later:
+            for index in range(20):
+                later.append(reading(later.info, index))
+            eventually(lambda: stack.position_in(later.info.run_id) == 20)
+        goes_on(stack)
+        held.close()
+        assert_served(stack)
+        recording.end()
+        stack.assert_stored(recording.count, 20)
+        assert stack.gateway.poll() is None, stack.log("gateway")
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("hellos", 3.0),
+        *(pytest.param(name, 10.0, id=f"{name}-long", marks=pytest.mark.soak) for name in hostile.ATTACKS),
+    ],
+)
+def test_a_gateway_that_is_killed_under_attack_costs_the_acquisition_nothing(
+    tmp_path: Path, name: str, seconds: float
+) -> None:
+    ports = free_ports()
+    with Up(tmp_path / "data", "--sinks", "sqlite", ports=ports) as up:
+        before = up.wait_for_pids("gateway", "acquisition-sim0", "acquisition-sim1")
+        up.wait_for_positions(1, ("sqlite",))
+        run = runs(up.data)["sim0"][0].info
+        with hostile.attacking(name, hostile.Target(*ports, run.device, run.task, run.run_id), seconds) as attacker:
+            while attacker.poll() is None:
+                gateway = up.pids().get("gateway")
+                if gateway is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(gateway, KILL)
+                    up.wait_for_pids("gateway", other_than={"gateway": gateway})
+                attacker_ends(attacker, within_s=1.0)
+            assert attacker.returncode == 0
+        after = up.wait_for_pids("gateway")
+        assert after | {"gateway": 0} == before | {"gateway": 0}
+        up.process.send_signal(signal.SIGINT)
+        assert_complete(up, up.end())
+        for folder in (folder for folders in runs(up.data).values() for folder in folders):
+            with folder:
+                found = list(folder.records(0, folder.head()))
+            assert not [record for record in found if isinstance(record, DaqEvent | Gap)]
+
+
+def attacker_ends(attacker: "subprocess.Popen[str]", within_s: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        attacker.wait(within_s)
+
+
+@contextlib.contextmanager
+def later_run(data: Path) -> Iterator[RunWriter]:
+    writer = RunWriter(data / "journal", reading_run("0190a5f4-0000-7000-8000-000000000002"))
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def target(stack: Stack) -> hostile.Target:
+    return hostile.Target(*stack.ports, RUN.device, RUN.task, RUN.run_id)
+
+
+def goes_on(stack: Stack) -> None:
+    before = stack.position()
+    eventually(lambda: stack.position() > before + 50)
 
 
 def assert_served(stack: Stack) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import zmq
 
 from dtolbus.wire import Frame
-from dtolbus_producer.binding import Binding
+from dtolbus_producer.binding import Binding, Bound
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Publisher:
     missed.
     """
 
-    def __init__(self, bind: "Callable[[], zmq.Socket[bytes]]") -> None:
+    def __init__(self, bind: Callable[[], Bound]) -> None:
         self._binding = Binding(bind)
         self._topics: set[bytes] = set()
         self._is_logged = False
@@ -56,6 +56,10 @@ class Publisher:
         """Cut off all subscribers; after `rest_s` the socket is made anew."""
         self._binding.cut(now, rest_s)
         self._topics.clear()
+
+    def admit(self, *, newcomers: bool) -> None:
+        """Let new subscribers in, or not; those who are in stay."""
+        self._binding.admit(newcomers=newcomers)
 
     def close(self, linger_ms: int) -> None:
         """Close the socket; what was just published has `linger_ms` to leave."""

@@ -14,7 +14,8 @@ from dtolbus.keyring import KeyRing
 from dtolbus.wire import MAX_FRAMES, MAX_HEADER_BYTES, Frame
 from dtolbus_producer.access import Caller
 from dtolbus_producer.addresses import bind_address, reached_at
-from dtolbus_producer.binding import Binding
+from dtolbus_producer.admission import room_left
+from dtolbus_producer.binding import Binding, Bound, bind
 from dtolbus_producer.door import Door
 from dtolbus_producer.ports import not_here
 from dtolbus_producer.publishing import SUBSCRIPTIONS_QUEUED, TOPIC_BYTES, Publisher
@@ -28,6 +29,7 @@ _REQUESTS_QUEUED = 64
 """For each client; one may have the size of a header."""
 _LINGER_MS = 500
 _CUT_WAIT_S = 0.005
+_REST_S = 1.0
 
 
 class Request(NamedTuple):
@@ -51,6 +53,7 @@ class GatewaySockets:
         address = bind_address(host)
         self._context = zmq.Context()
         self._door: Door | None = None
+        self._is_crowd_told = False
         try:
             self._door = None if ring is None else Door(self._context, ring)
             self._pub = Publisher(lambda: self._bound(zmq.XPUB, address, pub_port, "--pub-port"))
@@ -100,8 +103,22 @@ class GatewaySockets:
             log.warning("a key was taken back: everybody has to connect again")
             self._pub.cut(now)
             self._router.cut(now)
+        self._bound_crowds(now)
         self._pub.tend(now)
         self._router.tend(now)
+
+    def _bound_crowds(self, now: float) -> None:
+        """Keep newcomers out where there are too many connections; where they were faster, cut off everybody."""
+        room = room_left()
+        if room != "free" and not self._is_crowd_told:
+            self._is_crowd_told = True
+            log.warning("too many connections: nobody new is let in until some end")
+        if room == "none" and self._router.socket is not None:
+            log.info("no descriptor is left: everybody has to connect again")  # what is left is the journal's then
+            self._pub.cut(now, _REST_S)
+            self._router.cut(now, _REST_S)
+        for binding in (self._pub, self._router):
+            binding.admit(newcomers=room == "free")
 
     def send(self, client: bytes, frames: list[Frame]) -> bool:
         """Send to one client; False where it takes nothing now. Raises ClientGoneError."""
@@ -139,7 +156,7 @@ class GatewaySockets:
         caller = None if self._door is None else self._door.caller(part)
         return Request(parts[0].bytes, address, [part.bytes for part in parts[1:]], caller)
 
-    def _bound(self, kind: int, address: str, port: int, option: str) -> "zmq.Socket[bytes]":
+    def _bound(self, kind: int, address: str, port: int, option: str) -> Bound:
         socket = self._context.socket(kind)
         largest = TOPIC_BYTES if kind == zmq.XPUB else MAX_HEADER_BYTES
         socket.set(zmq.MAXMSGSIZE, largest + (0 if self._door is None else CURVE_BYTES))
@@ -152,11 +169,10 @@ class GatewaySockets:
         if self._door is not None:
             self._door.guard(socket)
         try:
-            socket.bind(f"tcp://{address}:{port}")
+            return bind(socket, f"tcp://{address}:{port}")
         except zmq.ZMQError as error:
             socket.close(linger=0)
             raise CannotStartError(_why_not(error, address, port, option)) from error
-        return socket
 
 
 def _small(frames: list[Frame]) -> bool:
