@@ -144,7 +144,11 @@ def led_by_coverage(name: str, seconds: float, seed: int) -> None:
         for number, data in enumerate(trial.known):
             (Path(reached) / f"known-{number}").write_bytes(data)
         words = [f"-max_total_time={int(seconds)}", f"-seed={seed or 1}", f"-max_len={_LONGEST_INPUT}", "-timeout=60"]
-        atheris.Setup([sys.argv[0], *words, "-rss_limit_mb=0", reached], one, custom_mutator=changed)
+        atheris.Setup(
+            [sys.argv[0], *words, "-rss_limit_mb=0", f"-artifact_prefix={reached}/", reached],
+            one,
+            custom_mutator=changed,
+        )
         with bounded():
             atheris.Fuzz()
 

@@ -91,6 +91,26 @@ def test_what_root_makes_belongs_to_the_owner_of_the_data_folder(ring: KeyRing) 
 
 
 @POSIX
+@POSIX
+def test_a_credential_of_systemd_is_no_file_that_others_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(b"secret")
+    path.chmod(0o440)  # root's, with an ACL for the service's user
+    with pytest.raises(CannotStartError, match="others can read"):
+        privatefiles.read(path, 100)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert privatefiles.read(path, 100) == b"secret"
+    path.chmod(0o444)
+    with pytest.raises(CannotStartError, match="others can read"):
+        privatefiles.read(path, 100)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path.parent))
+    path.chmod(0o440)
+    with pytest.raises(CannotStartError, match="others can read"):
+        privatefiles.read(path, 100)
+
+
 @pytest.mark.parametrize("readable", [0o640, 0o604, 0o660, 0o601])
 def test_a_key_that_others_can_read_is_refused(ring: KeyRing, readable: int) -> None:
     for path in (ring.new("lab", "read"), ring.server_file):

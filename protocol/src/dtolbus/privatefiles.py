@@ -13,6 +13,8 @@ from dtolbus.errors import CannotStartError
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Set by systemd for a service with `LoadCredential=`: a folder that only this service can enter."""
 
 
 def make_folder(folder: Path) -> None:
@@ -70,11 +72,20 @@ def read(path: Path, size: int) -> bytes:
     """
     fd = files.open_read(path)
     try:
-        if os.name != "nt" and os.fstat(fd).st_mode & _OTHERS:
+        if os.name != "nt" and os.fstat(fd).st_mode & (_OTHERS & ~_granted_there(path)):
             raise CannotStartError(f"{path} is secret, and others can read it: chmod 600 '{path}'")
         return files.read_at(fd, size, 0)
     finally:
         os.close(fd)
+
+
+def _granted_there(path: Path) -> int:
+    """Return the bits of the mode that say nothing there.
+
+    systemd lets the service's user read a credential by an ACL, and that shows as the group's bit.
+    """
+    folder = os.environ.get(_CREDENTIALS)
+    return stat.S_IRGRP if folder and path.parent == Path(folder) else 0
 
 
 def check_folder(folder: Path) -> None:

@@ -6,16 +6,24 @@ import threading
 import traceback
 from types import TracebackType
 
-_IN_URL = re.compile(r"""(\w+://[^\s/:@'"]*):[^\s'"]*@""")
+_WORD = re.compile(r"""[^\s'"]+""")
 _BY_NAME = re.compile(r"""\b((?:ssl)?password)=[^\s&'"]*""", re.IGNORECASE)
 _KEYS = ("dsn", "password", "sslpassword")
 
 
 def masked(text: str) -> str:
     """Return the text with `…` in the place of every password of an address in it."""
-    if ":" not in text and "=" not in text:
-        return text
-    return _BY_NAME.sub(r"\1=…", _IN_URL.sub(r"\1:…@", text))
+    if "://" in text:
+        text = _WORD.sub(lambda word: _masked_word(word[0]), text)
+    return _BY_NAME.sub(r"\1=…", text) if "=" in text else text
+
+
+def _masked_word(word: str) -> str:
+    """Return a word, which may be an address; split, not matched: a pattern would take long for a long one."""
+    scheme, sign, rest = word.partition("://")
+    entry, at, host = rest.rpartition("@")
+    user, colon, _ = entry.partition(":")
+    return f"{scheme}://{user}:…@{host}" if sign and at and colon and "/" not in user else word
 
 
 def masked_line(line: str) -> str:
