@@ -114,8 +114,8 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
     device: str
     task: str
     run_id: str
-    from_index: Count
-    to_index: Count
+    from_index: Int64
+    to_index: Int64
     number: Int64 = 0
     """The client's; comes back in the answers."""
 
@@ -123,7 +123,7 @@ class Fetch(msgspec.Struct, frozen=True, array_like=True):
 class Credit(msgspec.Struct, frozen=True, array_like=True):
     """Lets the gateway send so many more records (or gaps) of the Fetch with this number; it has none to begin with."""
 
-    records: Count
+    records: Int64
     number: Int64
 
 
