@@ -8,13 +8,18 @@ from itertools import count
 from pathlib import Path
 from unittest import mock
 
+import xxhash
+
+from bench.cpu import Cpu, cpu_us, shares
 from bench.items import LARGE, SMALL, block, codes, run_info
 from bench.measuring import Case, at_least
 from bench.registry import Setting
 from dtolbus import files
+from dtolbus.blocktext import usual_header
 from dtolbus.records import DaqBlock, RunInfo
 from dtolbus_producer.journal import RunWriter
 
+GOAL = at_least(0.8)
 TRIAL_BYTES, QUICK_BYTES = 192 << 20, 16 << 20
 """Little enough that the system need not write it to the disk before the trial is over and the file is removed."""
 
@@ -25,38 +30,47 @@ def cases(setting: Setting) -> Iterator[Case]:
         data = codes(samples)
         records = (QUICK_BYTES if setting.quick else TRIAL_BYTES) // data.nbytes
         made = [block(run, index, data) for index in range(records)]
-        numbers = count()
+        yield _case(setting.folder, size, run, made)
 
-        def ours(run: RunInfo = run, made: Sequence[DaqBlock] = made, numbers: Iterator[int] = numbers) -> float:
-            folder = setting.folder / f"ours-{next(numbers)}"
-            with writing(folder, run, synced=False) as writer:
-                began = time.perf_counter()
+
+def _case(folder: Path, size: str, run: RunInfo, made: Sequence[DaqBlock]) -> Case:
+    numbers, append_cpu, write_cpu = count(), Cpu(len(made)), Cpu(len(made))
+    payloads = [one.raw_codes.data.cast("B") for one in made if one.raw_codes is not None]
+    megabytes = sum(payload.nbytes for payload in payloads) / 1e6
+
+    def ours() -> float:
+        with writing(folder / f"ours-{next(numbers)}", run, synced=False) as writer:
+            began = time.perf_counter()
+            with append_cpu:
                 for one in made:
                     writer.append(one)
-                took_s = time.perf_counter() - began
-            return _megabytes(made) / took_s
+            return megabytes / (time.perf_counter() - began)
 
-        def reference(made: Sequence[DaqBlock] = made) -> float:
-            path = setting.folder / "reference"
-            fd = files.open_new(path)
-            payloads = [one.raw_codes.data.cast("B") for one in made if one.raw_codes is not None]
-            try:
-                began = time.perf_counter()
+    def reference() -> float:
+        path = folder / "reference"
+        fd = files.open_new(path)
+        try:
+            began = time.perf_counter()
+            with write_cpu:
                 for payload in payloads:
                     os.write(fd, payload)
-                took_s = time.perf_counter() - began
-            finally:
-                os.close(fd)
-                path.unlink()
-            return _megabytes(made) / took_s
+            return megabytes / (time.perf_counter() - began)
+        finally:
+            os.close(fd)
+            path.unlink()
 
-        yield Case(
-            "journal", f"append of {size} with checksum, against os.write", "MB/s", ours, reference, at_least(0.8)
-        )
+    def limit() -> str:
+        """Return what an append's time goes to, and what the goal leaves for all of it."""
+        parts = {
+            "the write": write_cpu.us,
+            "the header's text": cpu_us(lambda: [usual_header(one, one.block_index) for one in made], len(made)),
+            "the checksum": cpu_us(lambda: [xxhash.xxh3_64_intdigest(payload) for payload in payloads], len(made)),
+        }
+        told = shares(append_cpu.us, parts)
+        return f"CPU of an append {append_cpu.us:.1f} µs: {told}; the goal leaves {write_cpu.us / GOAL.value:.1f}"
 
-
-def _megabytes(made: Sequence[DaqBlock]) -> float:
-    return sum(one.raw_codes.nbytes for one in made if one.raw_codes is not None) / 1e6
+    what = f"append of {size} with checksum, against os.write"
+    return Case("journal", what, "MB/s", ours, reference, GOAL, note=limit)
 
 
 @contextlib.contextmanager

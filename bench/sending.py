@@ -190,9 +190,11 @@ class Line:
 
     def __init__(self, path: Path, receivers: Sequence[Receiver], run: RunInfo, made: Sequence[DaqBlock]) -> None:
         self._path, self._receivers, self._run, self._made = path, receivers, run, made
-        self._size = _size(made[0])
+        self._size = size_of(made[0])
         self._window = max(2 * EVERY, min(MOST_IN_FLIGHT, IN_FLIGHT // self._size // EVERY * EVERY))
         self._numbers = count()
+        self.rates: list[float] = []
+        """Of all trials, MB/s."""
         began = time.monotonic()
         for receiver in receivers:
             while not receiver.is_ready(0.01):
@@ -217,14 +219,16 @@ class Line:
             send(run, block)
         self._wait(start, len(self._made))
         took_s = time.perf_counter() - began
-        return len(self._receivers) * len(self._made) * self._size / took_s / 1e6
+        self.rates.append(len(self._receivers) * len(self._made) * self._size / took_s / 1e6)
+        return self.rates[-1]
 
     def _wait(self, start: Sequence[int], blocks: int) -> None:
         for receiver, before in zip(self._receivers, start, strict=True):
             receiver.wait_for(before + blocks)
 
 
-def _size(block: DaqBlock) -> int:
+def size_of(block: DaqBlock) -> int:
+    """Return the bytes of its codes."""
     assert block.raw_codes is not None  # noqa: S101  # narrows the type, nothing rests on it
     return block.raw_codes.nbytes
 
@@ -254,7 +258,7 @@ def line(
         kind = "ours" if how == "curve" else how
         started = []
         for _ in range(receivers):
-            receiver = Receiver(kind, f"tcp://127.0.0.1:{port}", _size(made[0]), keys)
+            receiver = Receiver(kind, f"tcp://127.0.0.1:{port}", size_of(made[0]), keys)
             stack.callback(receiver.close)
             started.append(receiver)
         yield Line(path, started, run, made)

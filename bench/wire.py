@@ -2,12 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
+from statistics import median
 
+from bench import wire_cpu
 from bench.items import LARGE, SMALL, block, codes, run_info
 from bench.measuring import Case, at_least
 from bench.receiving import EVERY
 from bench.registry import Setting
-from bench.sending import line
+from bench.sending import Line, line
 from dtolbus.records import DaqBlock, RunInfo
 
 SIZES = ((SMALL, "16 kB", 0.85, 0.20), (LARGE, "200 kB", 0.90, 0.60))
@@ -21,9 +24,29 @@ def cases(setting: Setting) -> Iterator[Case]:
         with contextlib.ExitStack() as stack:
             ours = stack.enter_context(line("ours", run, made))
             bare = stack.enter_context(line("bare", run, made))
-            yield Case("wire", f"{size}, against bare pyzmq", "MB/s", ours, bare, at_least(of_zmq))
+            yield Case(
+                "wire",
+                f"{size}, against bare pyzmq",
+                "MB/s",
+                ours,
+                bare,
+                at_least(of_zmq),
+                note=partial(wire_cpu.in_words, run, made),
+            )
             tcp = stack.enter_context(line("tcp", run, made))
-            yield Case("wire", f"{size}, against a TCP socket", "MB/s", ours, tcp, at_least(of_tcp))
+            yield Case(
+                "wire",
+                f"{size}, against a TCP socket",
+                "MB/s",
+                ours,
+                tcp,
+                at_least(of_tcp),
+                note=partial(_bare_of, bare, tcp),
+            )
+
+
+def _bare_of(bare: Line, tcp: Line) -> str:
+    return f"pyzmq alone, which decodes nothing: {median(bare.rates) / median(tcp.rates):.2f} of the socket"
 
 
 def curve_cases(setting: Setting) -> Iterator[Case]:

@@ -57,8 +57,8 @@ def main(names: list[str]) -> int:
         _copy(tree)
         _check_imported(tree, chosen)
         tests = sorted({test for guard in chosen for test in guard.tests})
-        if not _passes(tree, tests):
-            raise SystemExit("the tests fail without a mutant: mend them first")
+        if failure := _failure(tree, tests, TIMEOUT_S * len(chosen)):
+            raise SystemExit(f"{failure}the tests fail without a mutant: mend them first")
         survived = [guard.name for guard in chosen if not _is_killed(tree, guard)]
     print(f"{len(chosen) - len(survived)} of {len(chosen)} killed")
     return 1 if survived else 0
@@ -95,18 +95,21 @@ def _check_imported(tree: Path, guards: list[Guard]) -> None:
             raise SystemExit(f"{module} is imported from {found}, not from the copy")
 
 
-def _passes(tree: Path, tests: list[str]) -> bool:
-    """Run the tests against the copy; end where they cannot be run. Tests that hang have noticed too."""
+def _failure(tree: Path, tests: list[str], timeout_s: float = TIMEOUT_S) -> str:
+    """Run the tests against the copy; return what failed, nothing where they pass; end where they cannot be run.
+
+    Tests that hang have noticed too.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", *tests]
     try:
         done = subprocess.run(
-            command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=TIMEOUT_S
+            command, cwd=tree, env=_environment(tree), capture_output=True, text=True, timeout=timeout_s
         )
     except subprocess.TimeoutExpired:
-        return False
+        return f"not done after {timeout_s:.0f} s\n"
     if done.returncode not in (0, 1):
         raise SystemExit(f"the tests cannot be run: {' '.join(tests)}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return done.returncode == 0
+    return done.stdout[-3000:] if done.returncode else ""
 
 
 def _is_killed(tree: Path, guard: Guard) -> bool:
@@ -118,7 +121,7 @@ def _is_killed(tree: Path, guard: Guard) -> bool:
         (tree / change.file).write_text(text.replace(change.old, change.new))
     begun = time.monotonic()
     try:
-        is_killed = not _passes(tree, list(guard.tests))
+        is_killed = bool(_failure(tree, list(guard.tests)))
     finally:
         for path, text in originals.items():
             (tree / path).write_text(text)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.commands import run
+from tests.e2e.folders import as_it_was
 from tests.e2e.stacks import Up, assert_complete
 
 from dtolbus.registrations import read_registrations, registration_path
@@ -31,12 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(finished: Path) -> Path:
     """That folder, as it was, at its own place."""
-    kept = finished.with_name("kept")
-    if not kept.exists():
-        shutil.copytree(finished, kept)
-    shutil.rmtree(finished, ignore_errors=True)
-    shutil.copytree(kept, finished)
-    return finished
+    return as_it_was(finished)
 
 
 def without_a_row(data: Path) -> str:

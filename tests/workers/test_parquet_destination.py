@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from tests.workers import committing
 
 from dtolbus import files, topics
 from dtolbus.errors import CannotStartError, DtolSinkWriteError
@@ -66,16 +67,7 @@ class TestLongFloat32(TestParquetDestination):
 
 
 def commit(folder: Path, *batches: RunBatch) -> None:
-    async def go() -> None:
-        destination = ParquetDestination(folder)
-        await destination.open()
-        try:
-            for batch in batches:
-                await destination.commit(batch)
-        finally:
-            await destination.close()
-
-    asyncio.run(go())
+    committing.commit(ParquetDestination(folder), *batches)
 
 
 def part(folder: Path, run: RunInfo, start: int) -> Path:

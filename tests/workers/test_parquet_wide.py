@@ -1,6 +1,5 @@
 """The wide layout, codes and float32: what verify sees of them, and what their readers see."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from tests.workers import committing
 from tests.workers.test_verify_damage import (
     assert_seen,
     column_changed,
@@ -59,16 +59,7 @@ def recorded() -> list[Record]:
 
 
 def commit(folder: Path, *batches: RunBatch, **form: Any) -> None:
-    async def go() -> None:
-        destination = ParquetDestination(folder, **form)
-        await destination.open()
-        try:
-            for batch in batches:
-                await destination.commit(batch)
-        finally:
-            await destination.close()
-
-    asyncio.run(go())
+    committing.commit(ParquetDestination(folder, **form), *batches)
 
 
 def committed(folder: Path, form: str) -> None:

@@ -1,6 +1,5 @@
 """read_parquet gives what the blocks were, from every layout, and reads only what it needs."""
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.workers import committing
 
 from dtolbus import ParquetSamples, RawFormatError, UsageError, read_parquet
 from dtolbus.channels import status_of_codes
@@ -48,14 +48,7 @@ forms = pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(form.va
 
 
 def commit(folder: Path, *batches: RunBatch, **form: Any) -> None:
-    async def go() -> None:
-        destination = ParquetDestination(folder, **form)
-        await destination.open()
-        for batch in batches:
-            await destination.commit(batch)
-        await destination.close()
-
-    asyncio.run(go())
+    committing.commit(ParquetDestination(folder, **form), *batches)
 
 
 def instants(block: DaqBlock) -> np.ndarray[Any, np.dtype[np.int64]]:

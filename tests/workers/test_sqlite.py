@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.workers import committing
 
 from dtolbus.errors import CannotStartError, DtolSinkError, DtolSinkSchemaError, DtolSinkWriteError, UsageError
 from dtolbus.records import Clock, RunInfo
@@ -69,16 +70,7 @@ def columns(path, table):
 
 
 def commit(path, *batches, blocks="summary"):
-    async def go():
-        destination = SqliteDestination(path, blocks=blocks)
-        await destination.open()
-        try:
-            for batch in batches:
-                await destination.commit(batch)
-        finally:
-            await destination.close()
-
-    asyncio.run(go())
+    committing.commit(SqliteDestination(path, blocks=blocks), *batches)
 
 
 class TestBusTables:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.workers.committing import commit
 
 from dtolbus.errors import (
     CannotStartError,
@@ -89,18 +90,6 @@ class TestJsonlSamples(TestCsvSamples):
 BOTH = pytest.mark.parametrize(
     ("kind", "destination"), [("csv", CsvDestination), ("jsonl", JsonlDestination)], ids=["csv", "jsonl"]
 )
-
-
-def commit(destination, *batches):
-    async def go():
-        await destination.open()
-        try:
-            for batch in batches:
-                await destination.commit(batch)
-        finally:
-            await destination.close()
-
-    asyncio.run(go())
 
 
 def strict(line):

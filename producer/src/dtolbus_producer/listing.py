@@ -18,10 +18,10 @@ from dtolbus.remarks import Remark
 from dtolbus.runs import RunClock, RunFile, RunFolder
 from dtolbus.topics import name_fault, stream_name
 from dtolbus_producer.columns import columns
+from dtolbus_producer.corrections import corrected_run, original_run
 from dtolbus_producer.journalfacts import each_run, journal_of, run_facts
 from dtolbus_producer.progress import sink_progress
 from dtolbus_producer.quantities import show_age, show_size
-from dtolbus_producer.recalibration import corrected_run, original_run
 from dtolbus_producer.remarking import read_remarks
 
 

@@ -15,6 +15,7 @@ from dtolbus.runblocks import block_of_run
 from dtolbus.units.conversion import Thermocouple
 from dtolbus_producer.boards.calibration import linear, measuring
 from dtolbus_producer.conversions import CELSIUS, conversion_key
+from dtolbus_producer.corrections import CHANGES, FROM, ORIGINAL, original_run
 from dtolbus_producer.sensing import merged
 from dtolbus_producer.signals import Signals
 from dtolbus_producer.tasks import ChannelConfig
@@ -23,10 +24,6 @@ from dtolbus_producer.words import word_fault
 _MOST_CODE = 2.0**32
 """Beyond every code of a converter, and every voltage."""
 _CALIBRATION = ("unit", "scale", "offset", "sensor", "conversion")
-FROM = "recalibrated_from"
-"""Key of `meta`: run_id of the run that a new one comes from."""
-ORIGINAL = "original_run"
-"""Key of `meta`: run_id of the one that was recorded, however often it was corrected since."""
 GAP = "gap"
 """Kind of the event in the place of what the old run has no more."""
 
@@ -117,21 +114,9 @@ def header(old: RunInfo, run_id: str, channels: tuple[Channel, ...]) -> RunInfo:
     meta: Mapping[str, Any] = {
         FROM: old.run_id,
         ORIGINAL: original_run(old),
-        "recalibrated": changes(old.channels, channels),
+        CHANGES: changes(old.channels, channels),
     }
     return msgspec.structs.replace(old, run_id=run_id, channels=channels, meta={**old.meta, **meta})
-
-
-def corrected_run(run: RunInfo) -> str | None:
-    """Return the run_id of the run that this one is, with another calibration; None of one that was recorded."""
-    found = run.meta.get(FROM)
-    return found if isinstance(found, str) else None
-
-
-def original_run(run: RunInfo) -> str:
-    """Return the run_id of the run whose codes this one has: the same of all corrections of one recording."""
-    found = run.meta.get(ORIGINAL, corrected_run(run))
-    return found if isinstance(found, str) else run.run_id
 
 
 def recalibrated(records: Iterable[Record | Gap], old: RunInfo, new: RunInfo) -> Iterator[DaqBlock | DaqEvent]:

@@ -11,7 +11,7 @@ from dtolbus.errors import RawFormatError, UsageError
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record, RunInfo
 from dtolbus.runs import RUN_FILE, RunFolder, placed_run
 from dtolbus.topics import quote
-from dtolbus_producer.recalibration import FROM
+from dtolbus_producer.corrections import FROM
 from dtolbus_producer.tasks import TaskConfig
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from dtolbus.records import Channel, DaqBlock, DaqEvent, DaqReading, Record
 from dtolbus.remarks import is_remark
 from dtolbus_producer.boards import Fault
 from dtolbus_producer.boards.delivered import RATES_HZ, calibration_problem
+from dtolbus_producer.corrections import CHANGES, FROM, ORIGINAL
 from dtolbus_producer.tasks import WrongKeyError
 from dtolbus_producer.words import word_fault
 
@@ -23,7 +24,7 @@ Piece = NDArray[Any] | Fault
 """Some samples, shape (channels, samples), or what happened between them."""
 
 _NPZ_KEYS = ("channels", "codes", "full_scale", "rate_hz", "unit")
-_OF_ITS_RUN = ("recalibrated_from", "original_run", "recalibrated")
+_OF_ITS_RUN = (FROM, ORIGINAL, CHANGES)
 """What a correction says of its run; what is played is a run of its own."""
 _CODES = ("int16", "uint16", "int32")
 _FULL_SCALES = (1e-100, 1e100)
