@@ -175,22 +175,31 @@ def test_two_names_never_make_one_path(one: str, other: str) -> None:
 
 
 def test_nonsense_without_end_keeps_nobody_from_the_rest() -> None:
-    context, stop = zmq.Context(), threading.Event()
+    context, stop, backlog = zmq.Context(), threading.Event(), threading.Event()
     pub = context.socket(zmq.PUB)
     port = pub.bind_to_random_port("tcp://127.0.0.1")
+    client = Client(Endpoints(f"tcp://127.0.0.1:{port}"))
+    heard = threading.Event()
 
     def flood() -> None:
-        number = 0
+        sent = 0
         while not stop.is_set():
-            pub.send_multipart([b"block/x/y/", b"%d" % number, *[b""] * 9])
-            number += 1
+            pub.send_multipart([b"block/x/y/", b"%d" % sent, *[b""] * 9])
+            sent += heard.is_set()
+            if sent > 20_000:
+                backlog.set()
 
     thread = threading.Thread(target=flood, daemon=True)
     thread.start()
-    client = Client(Endpoints(f"tcp://127.0.0.1:{port}"))
     try:
-        while sum(client.foreign.values()) < 20_000:
+        while not client.foreign:
+            client.receive(1.0)
+        heard.set()
+        assert backlog.wait(60)
+        for _ in range(50):
+            before = client.foreign.total()
             assert client.receive(1.0) == []
+            assert client.foreign.total() - before <= 256
         assert len(client.foreign) <= 101
     finally:
         stop.set()

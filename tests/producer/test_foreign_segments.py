@@ -33,7 +33,7 @@ def read(path: Path) -> list[Record | Gap]:
 def test_a_segment_of_another_run_is_a_gap_each_time_it_is_asked_for(tmp_path: Path) -> None:
     own, other = written(tmp_path, OWN), written(tmp_path, OTHER)
     shutil.copy(other / f"{0:012d}.dt-raw", own / f"{0:012d}.dt-raw")
-    cause = f"the segment cannot be read: it is of the run {OTHER.run_id}"
+    cause = f"the segment cannot be read: it is of the run {OTHER.run_id} of dt9806/vibration"
     assert read(own) == [Gap(0, 3, cause), Gap(0, 3, cause)]
 
 

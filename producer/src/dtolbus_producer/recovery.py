@@ -58,7 +58,7 @@ def recover_run(folder: Path) -> RunFile | None:
             return _recover(folder, file) if file.state == "running" else None
     except Timeout:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RawFormatError) as error:
         log.warning("run not recovered", extra={"run": str(folder), "error": str(error)})
         return None
 

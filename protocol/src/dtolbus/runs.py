@@ -315,9 +315,9 @@ class RunFolder:
     def _own(self, file: ChunkFile) -> ChunkFile:
         """Return the file, unless it says that it is another run's."""
         run = file.header.run
-        if run is not None and run.run_id != self.info.run_id:
+        if run is not None and _stream(run) != _stream(self.info):
             file.close()
-            raise RawFormatError(f"it is of the run {run.run_id}")
+            raise RawFormatError(f"it is of the run {run.run_id} of {run.device}/{run.task}")
         return file
 
     def _note(self, segment: int, position: int, offset: int) -> None:
@@ -333,6 +333,10 @@ class RunFolder:
             return read_json(files.read(path), RunFile)
         except ValueError as error:
             raise RawFormatError(f"{path} is damaged: it does not say what the run is") from error
+
+
+def _stream(run: RunInfo) -> tuple[str, str, str, str]:
+    return run.run_id, run.device, run.task, run.kind
 
 
 def _decoded(file: ChunkFile, chunk: Chunk, run: RunInfo) -> Record | Gap:
