@@ -187,7 +187,7 @@ WRONG = "postgresql://lab:s3cr3t@[/postgres"
         ),
     ],
 )
-@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("debug", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_no_error_tells_a_password(words: tuple[str, ...], debug: bool, tmp_path: Path) -> None:
     folder = ("--data", str(tmp_path)) if words[:2] in (("dtolbus", "up"), ("dtolbus", "doctor")) else ()
     done = run(*words, *folder, *(("--debug",) if debug else ()))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 _FIRST, _LAST = -5, 5
-"""Steps of nice."""
+"""Steps of nice, from where the whole stack was started."""
 _ABOVE_NORMAL, _BELOW_NORMAL = 0x8000, 0x4000
 
 
@@ -20,7 +20,7 @@ def stand_back() -> None:
     _set(_LAST, _BELOW_NORMAL)
 
 
-def _set(nice: int, windows_class: int) -> None:
+def _set(steps: int, windows_class: int) -> None:
     with contextlib.suppress(OSError):  # not allowed: things go on as they are
         if sys.platform == "win32":
             import ctypes  # noqa: PLC0415  # its windll is Windows' alone
@@ -28,8 +28,7 @@ def _set(nice: int, windows_class: int) -> None:
             kernel = ctypes.windll.kernel32
             kernel.SetPriorityClass(kernel.GetCurrentProcess(), windows_class)
             return
-        now = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, 0, min(now, nice) if nice < 0 else max(now, nice))
+        nice = os.nice(steps)
         # Linux weighs sessions against each other first; nice counts within one
         if sys.platform == "linux" and os.getsid(0) == os.getpid():
             Path("/proc/self/autogroup").write_text(str(nice))
