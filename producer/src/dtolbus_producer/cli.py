@@ -85,11 +85,13 @@ def gateway() -> None:
 def serve(data: Path, *, require_keys: bool, insecure_lan: bool, **settings: Any) -> None:
     """Serve the data folder DIR until Ctrl-C."""
     from dtolbus_producer.gateway import serve as serve_folder  # noqa: PLC0415  # as above
+    from dtolbus_producer.memory import MemoryWatch  # noqa: PLC0415  # as above
 
     if require_keys and insecure_lan:
         raise UsageError("--require-keys and --insecure-lan: with keys or without? Leave one of them out")
     stand_back()
-    serve_folder(data, require_keys=require_keys, insecure_lan=insecure_lan, stop=stop_event(), **settings)
+    settings |= {"require_keys": require_keys, "insecure_lan": insecure_lan, "memory": MemoryWatch()}
+    serve_folder(data, stop=stop_event(), **settings)
 
 
 _add(producer, run)

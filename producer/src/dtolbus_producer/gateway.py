@@ -20,6 +20,7 @@ from dtolbus_producer.addresses import insecure, protection
 from dtolbus_producer.bucket import TokenBucket
 from dtolbus_producer.identity import journal_id
 from dtolbus_producer.locking import locked
+from dtolbus_producer.memory import MemoryWatch
 from dtolbus_producer.recovery import recover_run
 from dtolbus_producer.registry import Registry
 from dtolbus_producer.serving import CATCHUP_MB_S, FETCH_RECORDS, ClientGoneError, FetchService
@@ -52,11 +53,12 @@ def serve(
     stack: str = "",
     require_keys: bool = False,
     insecure_lan: bool = False,
+    memory: MemoryWatch | None = None,
 ) -> None:
     """Serve the journal in `data` until `stop` is set; what was before at up to `catchup_mb_s` over all clients.
 
     `stack` tells those that expect a certain stack which it is. An address that others can reach needs keys, unless
-    `insecure_lan`; the loopback does with `require_keys`.
+    `insecure_lan`; the loopback does with `require_keys`. `memory` is for a process that does nothing else.
 
     Raises CannotStartError: a port in use, an address that needs keys, a folder that has a gateway already.
     """
@@ -65,7 +67,7 @@ def serve(
         raise CannotStartError(f"there is no data folder {data}: start a producer first, or name another")
     with locked(data / LOCK_FILE, f"{data} has a gateway already: stop it, or use that one"):
         ring = KeyRing(data) if guarded == "keys" else None
-        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port, ring), catchup_mb_s, stack)
+        gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port, ring, memory), catchup_mb_s, stack)
         if guarded == "none":
             log.warning(insecure(host))
         log.info("serving", extra={"data": str(data), "pub_port": pub_port, "catchup_port": catchup_port})

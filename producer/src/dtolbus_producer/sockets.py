@@ -47,13 +47,21 @@ class Request(NamedTuple):
 class GatewaySockets:
     """Binds both ports; with a key ring whoever is not allowed by it stays out.
 
+    `memory` tells when peers take too much of the process's, which is the gateway's alone then; it is closed with this.
     Raises CannotStartError where a port is in use, the host is no address of this machine, or the keys fail.
     """
 
-    def __init__(self, host: str, pub_port: int, catchup_port: int, ring: KeyRing | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        pub_port: int,
+        catchup_port: int,
+        ring: KeyRing | None = None,
+        memory: MemoryWatch | None = None,
+    ) -> None:
         address = bind_address(host)
         self._context = zmq.Context()
-        self._memory = MemoryWatch()
+        self._memory = memory
         self._door: Door | None = None
         self._is_crowd_told = self._is_memory_told = False
         try:
@@ -64,13 +72,13 @@ class GatewaySockets:
                 live, catchup = (f"tcp://{reached_at(host)}:{port}" for port in (pub_port, catchup_port))
                 check_strangers(live, catchup, self._door.keys.public, self._door.answer)
         except BaseException:
-            self._memory.close()
             self._context.destroy(linger=0)
             raise
 
     def close(self) -> None:
         """Close both; what was just published has half a second to leave."""
-        self._memory.close()
+        if self._memory is not None:
+            self._memory.close()
         self._pub.close(_LINGER_MS)
         self._router.close(_LINGER_MS)
         if self._door is not None:
@@ -120,7 +128,7 @@ class GatewaySockets:
         if room == "none" and self._router.socket is not None:
             log.info("no descriptor is left: everybody has to connect again")  # what is left is the journal's then
             self._cut(now)
-        if self._memory.is_too_much(now, self._pub.queued, _REST_S):
+        if self._memory is not None and self._memory.is_too_much(now, self._pub.queued, _REST_S):
             level = logging.DEBUG if self._is_memory_told else logging.WARNING
             log.log(level, "peers take too much memory: everybody has to connect again")
             self._is_memory_told = True
