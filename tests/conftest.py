@@ -14,6 +14,7 @@ SOAK = (
     "e2e/test_finite.py::test_a_recording_goes_on_where_it_stopped",
     "e2e/test_finite.py::test_polls_that_were_had_or_missed_are_not_polled_again",
     "e2e/test_kill.py::test_all_workers_and_the_gateway_killed_at_once",
+    "e2e/test_lan.py::test_without_keys_it_is_said_at_every_start",
     "e2e/test_layouts.py::test_float32_is_what_the_certificate_says",
     "e2e/test_looking.py::test_the_finite_example_ends_by_itself_with_all_that_was_asked_for",
     "e2e/test_looking.py::test_up_tells_of_a_data_folder_that_fell_into_the_metadata",
