@@ -19,7 +19,7 @@ from dtolbus.runblocks import block_of_run, read_ns
 
 FIRST_NS, LAST_NS = ns_from_utc(datetime.min.replace(tzinfo=UTC)), ns_from_utc(datetime.max.replace(tzinfo=UTC)) + 999
 INSTANTS = st.integers(FIRST_NS, LAST_NS)
-TOLD = st.integers(-(2**62), 2**62)
+TOLD = st.integers(1 - 2**62, 2**62 - 1)
 """Instants that a message can tell."""
 READ = st.none() | TOLD | st.datetimes(datetime(1824, 1, 1), datetime(2116, 1, 1), timezones=st.just(UTC))
 RUN = RunInfo(

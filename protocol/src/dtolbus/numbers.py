@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-LARGEST = 2**62
+LARGEST = 2**62 - 1
 """Beyond every index, sample, byte and nanosecond of a recording: sums of two of them fit 64 bits."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
