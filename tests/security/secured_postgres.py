@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.faults.own_postgres import OwnPostgres
+from tests.faults.own_postgres import OwnPostgres, running
 from tests.workers.postgres import query
 
 PASSWORD = "s3cr3t/ü:@pass"
@@ -94,13 +94,8 @@ def _postgres_with_tls() -> Iterator[OwnPostgres]:
             shutil.chown(folder, user)
         words = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
         subprocess.run(words, check=True, capture_output=True, user=user, cwd=folder)
-        server = OwnPostgres(folder / "data", binaries, user)
-        server.restart()
-        try:
+        with running(OwnPostgres(folder / "data", binaries, user)) as server:
             yield server
-        finally:
-            if server.is_running:
-                server.kill()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -36,9 +36,7 @@ def connected(
     socket = context.socket(kind)
     socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES + (0 if keys is None else CURVE_BYTES))
     if keys is not None:
-        socket.set(zmq.CURVE_SERVERKEY, keys.server.encode())
-        socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
-        socket.set(zmq.CURVE_SECRETKEY, keys.secret.reveal().encode())
+        use_keys(socket, keys)
     socket.set(zmq.HANDSHAKE_IVL, 3000)
     socket.set(zmq.RCVHWM, mark)
     socket.set(zmq.SNDHWM, MARK)
@@ -50,3 +48,10 @@ def connected(
         socket.close()
         raise UsageError(f"{url!r} is not an address like tcp://daq-pc:5601 ({error})") from error
     return socket
+
+
+def use_keys(socket: "zmq.Socket[bytes]", keys: Keys) -> None:
+    """Have the socket talk to nobody but the server that the keys name; to be called before it connects."""
+    socket.set(zmq.CURVE_SERVERKEY, keys.server.encode())
+    socket.set(zmq.CURVE_PUBLICKEY, keys.public.encode())
+    socket.set(zmq.CURVE_SECRETKEY, keys.secret.reveal().encode())

@@ -138,7 +138,7 @@ class KeyRing:
                 f"sink`, or `dtolbus keys revoke {name}`"
             )
         server = self.made_server()
-        if known is not None and server is not None and path.exists():
+        if known is not None and path.exists():
             keys = load_keys(path)
             if (keys.public, keys.server) == (known.public, server.public):
                 return path
