@@ -80,6 +80,30 @@ def work(destination: Destination, settings: WorkerConfig, stop: threading.Event
     asyncio.run(asyncio.wait_for(run_worker(destination, settings, stop or threading.Event()), 60))
 
 
+@pytest.mark.parametrize("drain_s", [0.0, 60.0])
+def test_a_worker_told_to_stop_stores_first_what_it_lacks_of_ended_runs_if_it_has_time_for_that(
+    journal: Path, drain_s: float
+) -> None:
+    memory, stop = Memory(), threading.Event()
+    stop.set()
+    with RunningGateway(journal) as gateway:
+        work(memory, config(gateway, until_end=False, drain_s=drain_s), stop)
+    assert (memory.position(RUN), memory.position(READINGS)) == ((300, 20) if drain_s else (0, 0))
+
+
+def test_a_worker_with_time_to_drain_ends_at_once_where_the_destination_fails(journal: Path) -> None:
+    stop = threading.Event()
+
+    def fail(_: RunBatch) -> None:
+        stop.set()
+        raise DtolSinkWriteError("the disk is away")
+
+    memory = Memory(fail)
+    with RunningGateway(journal) as gateway:
+        work(memory, config(gateway, until_end=False, drain_s=3600.0), stop)
+    assert memory.batches == []
+
+
 def test_until_end_everything_is_stored_acknowledged_and_finalized(journal: Path) -> None:
     destination = Memory()
     with RunningGateway(journal) as gateway:

@@ -155,6 +155,10 @@ class Sequencer:
         """Return whether every known run is over and all of it has become ready."""
         return all(run.is_complete for run in self._runs.values())
 
+    def lacks_ended(self) -> bool:
+        """Return whether a run that is over is not complete."""
+        return any(run.over for run in self._runs.values())
+
     def unheard(self) -> int:
         """Return of how many runs there is a position, but no word yet that the journal holds them."""
         return len(self._positions.keys() - self._runs.keys() - self._ends.keys() - self._unwanted)

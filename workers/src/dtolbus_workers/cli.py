@@ -56,6 +56,14 @@ def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
                 "--since", callback=_instant, help="Leave out runs that began earlier: an instant, or an age like 7d."
             ),
             option("--until-end", is_flag=True, help="End once every run is over and stored."),
+            option(
+                "--drain",
+                "drain_s",
+                type=click.FloatRange(0.0),
+                default=0.0,
+                show_default=True,
+                help="Seconds to go on, told to stop, for what lacks of runs that are over.",
+            ),
             option("--journal", default="", metavar="ID", help="End with 3 where the gateway serves another journal."),
             option("--stack", default="", hidden=True, help="The same, of one start of `dtolbus up`."),
             option("--max-age", "age_s", type=click.FloatRange(0.01), help="Seconds after which a batch is committed."),
@@ -77,6 +85,7 @@ def _work(
     name: str | None,
     since: int | None,
     until_end: bool,
+    drain_s: float,
     age_s: float | None,
     journal: str,
     stack: str,
@@ -99,6 +108,7 @@ def _work(
         },
         since_utc_ns=since,
         until_end=until_end,
+        drain_s=drain_s,
         policy=BatchPolicy(age_s=age_s or usual_age_s),
         expects=Identity(journal, stack),
     )

@@ -27,6 +27,7 @@ class Inbox:
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._is_complete = False
+        self._lacks_ended = True
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
@@ -65,6 +66,11 @@ class Inbox:
         with self._lock:
             return self._is_complete and not self._items
 
+    def lacks_ended(self) -> bool:
+        """Return whether there may be something of runs that are over which was not taken yet."""
+        with self._lock:
+            return self._lacks_ended or bool(self._items)
+
     def close(self) -> None:
         """Stop receiving and close the client, once what is acknowledged so far is on its way."""
         self._stop.set()
@@ -75,17 +81,22 @@ class Inbox:
             while not self._stop.is_set():
                 has_room = self._bytes < self._max_bytes
                 items = self._client.receive(_POLL_S) if has_room else self._client.pass_over(_POLL_S)
-                self._put(items, is_complete=self._client.welcomed and self._client.sequencer.complete())
+                sequencer = self._client.sequencer
+                is_complete = self._client.welcomed and sequencer.complete()
+                self._put(
+                    items, is_complete=is_complete, lacks_ended=not self._client.welcomed or sequencer.lacks_ended()
+                )
         except BaseException as error:  # the loop must learn of whatever ended the thread
             self._failure = error
             self._loop.call_soon_threadsafe(self._arrived.set)
         finally:
             self._client.close()
 
-    def _put(self, items: list[Item], *, is_complete: bool) -> None:
+    def _put(self, items: list[Item], *, is_complete: bool, lacks_ended: bool) -> None:
         """Hand over the items, and with them, never before, that they are the last."""
         with self._lock:
             self._is_complete = is_complete
+            self._lacks_ended = lacks_ended
             self._items.extend(items)
             self._bytes += sum(map(_size_of, items))
         if items:

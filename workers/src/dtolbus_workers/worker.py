@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 _RETRY_S = (0.2, 30.0)
 """First and longest wait before a commit is tried again."""
 _IDLE_S = 0.1
+_NEWS_S = 1.0
+"""Within this time of a run's end a gateway has told it, several times over."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class WorkerConfig:
     """Runs that began before this instant are left out."""
     until_end: bool = False
     """Whether to end once every run is over and stored."""
+    drain_s: float = 0.0
+    """How long at most to go on when told to stop, for what is lacking of runs that are over."""
     policy: BatchPolicy = field(default_factory=BatchPolicy)
     expects: Identity = ANY
     """Whose gateway it must be; of any other nothing is stored."""
@@ -43,6 +47,8 @@ class WorkerConfig:
 
 async def run_worker(destination: Destination, config: WorkerConfig, stop: threading.Event) -> None:
     """Store everything that the journal holds and will hold, until `stop` is set or, if asked, all is stored.
+
+    With a `drain_s` it goes on that long after `stop` for runs that are over, as long as the destination takes them.
 
     Raises CannotStartError where the destination cannot be opened, the gateway is another or refuses this worker's name
     or, if it is to end by itself, its key, and DtolbusError at the
@@ -65,6 +71,8 @@ class _Worker:
         self._positions = positions
         self._untouched = set(positions)
         """Runs that were here at the start, and of which nothing was stored since: an end of theirs is no news."""
+        self._stopped_at: float | None = None
+        """When it was first seen that `stop` is set, monotonic s."""
         self._refusals: dict[str, str] = {}
         """By run: why a record of it was last put aside."""
         starts = {run_id: position.next for run_id, position in positions.items()}
@@ -84,11 +92,12 @@ class _Worker:
 
     async def run(self) -> None:
         try:
-            while not self._stop.is_set() and not self._finished():
+            while not self._is_told_to_end() and not self._finished():
                 self._refuse_to_wait()
                 for item in await self._inbox.take(min(_IDLE_S, self._batcher.wait_s(time.monotonic()))):
                     self._batcher.add(item, time.monotonic())
-                await self._commit(self._batcher.due(time.monotonic()))
+                if not await self._commit(self._batcher.due(time.monotonic())):
+                    return
             await self._commit(self._batcher.due(time.monotonic(), everything=True))
             if self._config.until_end and not self._stop.is_set():
                 self._tell_gone()
@@ -99,6 +108,17 @@ class _Worker:
         """Return whether the run is to be stored: one that was begun stays so when an age like 7d has passed it by."""
         since_ns = self._config.since_utc_ns
         return since_ns is None or run.started_utc_ns >= since_ns or run.run_id in self._positions
+
+    def _is_told_to_end(self) -> bool:
+        """Return whether it was told to stop, and has stored what is left of ended runs, or had its time for that."""
+        if not self._stop.is_set():
+            return False
+        now = time.monotonic()
+        if self._stopped_at is None:
+            self._stopped_at = now
+        spent_s = now - self._stopped_at
+        least_s = min(_NEWS_S, self._config.drain_s)
+        return spent_s >= (self._config.drain_s if self._inbox.lacks_ended() else least_s)
 
     def _finished(self) -> bool:
         return self._config.until_end and self._inbox.is_over() and self._batcher.is_empty()
@@ -120,14 +140,16 @@ class _Worker:
                 f"folders back, and start it again"
             )
 
-    async def _commit(self, due: list[Due]) -> None:
+    async def _commit(self, due: list[Due]) -> bool:
+        """Commit the batches; return False where one could not be, and it was told to stop."""
         for batch, over in due:
             if batch.to_index > batch.from_index:
                 if not await self._stored(batch):
-                    return
+                    return False
                 self._acknowledge(batch)
             if over and batch.run.run_id not in self._untouched:
                 await self._destination.finalize(batch.run)
+        return True
 
     async def _stored(self, batch: RunBatch) -> bool:
         """Commit the batch, however long the outside fails; False if the worker was told to stop meanwhile."""
