@@ -11,6 +11,7 @@ from dtolbus.dsn import dsn_options
 from dtolbus.errors import UsageError
 from dtolbus.seconds import Seconds
 from dtolbus_producer.priority import go_first, stand_back
+from dtolbus_start.health import health
 
 _PORT = click.IntRange(1, 65535)
 _ABOVE_0 = click.FloatRange(min=0, min_open=True)
@@ -95,7 +96,9 @@ def serve(data: Path, *, require_keys: bool, insecure_lan: bool, **settings: Any
 
 
 _add(producer, run)
+_add(producer, health)
 _add(gateway, serve)
+_add(gateway, health)
 
 
 def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
