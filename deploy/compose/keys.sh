@@ -1,0 +1,25 @@
+#!/bin/sh
+# Makes what the other services let themselves in with, at the first start: a key for each sink, the gateway's own, and
+# the password of the database. What is there stays as it is. Each service sees its own folder of /secrets alone.
+set -eu
+umask 077
+
+for sink in parquet sqlite postgres csv jsonl; do
+    mkdir -p "/secrets/$sink"
+    [ -e "/data/keys/$sink.key" ] || dtolbus keys new "$sink" --role sink --data /data >/dev/null
+    cp "/data/keys/$sink.key" "/secrets/$sink/$sink.key"
+done
+
+# one that reads, for `dtolbus listen` and notebooks of this machine
+[ -e /data/keys/reader.key ] || dtolbus keys new reader --data /data >/dev/null
+
+if [ ! -e /secrets/postgres/dsn ]; then
+    password=$(python3 -c 'import secrets; print(secrets.token_hex(24))')
+    mkdir -p /secrets/database
+    # the database's own user reads it, and has no part in this one's; nobody else has the folder
+    (umask 022 && printf %s "$password" >/secrets/database/password)
+    chmod 755 /secrets/database
+    printf 'postgresql://dtolbus:%s@postgres/dtolbus\n' "$password" >/secrets/postgres/dsn.new
+    mv /secrets/postgres/dsn.new /secrets/postgres/dsn
+fi
+echo "keys and password are there"
