@@ -40,7 +40,7 @@ FROM python:3.11-slim AS runtime
 RUN groupadd --gid 10001 dtolbus \
  && useradd --uid 10001 --gid dtolbus --no-create-home --home-dir /nonexistent dtolbus \
  && install -d -o dtolbus -g dtolbus -m 0700 /data /data/keys \
- && install -d -o dtolbus -g dtolbus /secrets /sinks /sinks/parquet /sinks/sqlite /sinks/csv /sinks/jsonl
+ && install -d -o dtolbus -g dtolbus /secrets /sinks /sinks/parquet /sinks/sqlite /sinks/csv /sinks/jsonl /sinks/more
 ENV PATH=/opt/dtolbus/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DTOLBUS_LOG_LEVEL=info \

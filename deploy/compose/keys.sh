@@ -1,17 +1,21 @@
 #!/bin/sh
 # Makes what the other services let themselves in with, at the first start: a key for each sink, the gateway's own, and
 # the password of the database. What is there stays as it is. Each service sees its own folder of /secrets alone.
+# DTOLBUS_MORE_SINKS names further ones. Where the gateway runs elsewhere, /import has the keys that were made there.
 set -eu
 umask 077
 
-for sink in parquet sqlite postgres csv jsonl; do
+for sink in parquet sqlite postgres csv jsonl ${DTOLBUS_MORE_SINKS:-}; do
     mkdir -p "/secrets/$sink"
-    [ -e "/data/keys/$sink.key" ] || dtolbus keys new "$sink" --role sink --data /data >/dev/null
-    cp "/data/keys/$sink.key" "/secrets/$sink/$sink.key"
+    if [ -d /import ]; then
+        key="/import/$sink.key"
+        [ -e "$key" ] || { echo "no $key: on the gateway's machine \`dtolbus keys new $sink --role sink\` makes it" >&2; continue; }
+    else
+        key="/data/keys/$sink.key"
+        [ -e "$key" ] || dtolbus keys new "$sink" --role sink --data /data >/dev/null
+    fi
+    cp "$key" "/secrets/$sink/$sink.key"
 done
-
-# one that reads, for `dtolbus listen` and notebooks of this machine
-[ -e /data/keys/reader.key ] || dtolbus keys new reader --data /data >/dev/null
 
 if [ ! -e /secrets/postgres/dsn ]; then
     password=$(python3 -c 'import secrets; print(secrets.token_hex(24))')
