@@ -9,8 +9,10 @@ from pathlib import Path
 from dtolbus.bounds import check_run
 from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
+from dtolbus.metrics import Told
 from dtolbus.records import RunInfo
 from dtolbus.topics import stream_name
+from dtolbus_producer.acquisitionfacts import AcquisitionFacts
 from dtolbus_producer.attending import Attendance
 from dtolbus_producer.boards import Seekable
 from dtolbus_producer.boards.guarding import GuardedBoard
@@ -34,12 +36,18 @@ _CLOSE_S = 2.0
 
 
 def acquire(
-    config: Config, device_name: str, data_dir: Path, stop: threading.Event, goes_on_from: Sequence[str] = ()
+    config: Config,
+    device_name: str,
+    data_dir: Path,
+    stop: threading.Event,
+    goes_on_from: Sequence[str] = (),
+    tell: Callable[[Told], None] = lambda _: None,
 ) -> None:
     """Acquire a device's tasks until all are done or `stop` is set; runs that a killed producer left are ended first.
 
     A board that goes away is waited for; what follows are new runs. Of a task one of whose runs is in `goes_on_from`,
-    only what that run and those before it did not get is acquired; where nothing is left, nothing is started.
+    only what that run and those before it did not get is acquired; where nothing is left, nothing is started. What
+    there is to tell of it is given to `tell`.
 
     Raises:
         UsageError: there is no such device or run, or the board cannot do what is asked of it.
@@ -60,7 +68,11 @@ def acquire(
             board.open()
         except BoardError as error:
             raise CannotStartError(f"device {device.name!r}: {error}; connect the board and start again") from error
-        _Acquisition(config, device, board, journal, quota, stop, before).run()
+        facts = AcquisitionFacts(
+            device.name, [task.name for task in device.tasks], data_dir, config.journal, quota.full
+        )
+        tell(facts)
+        _Acquisition(config, device, board, journal, quota, stop, before, facts).run()
 
 
 class BoardHangsError(BoardError):
@@ -79,6 +91,7 @@ class _Acquisition:
         quota: Quota,
         stop: threading.Event,
         before: dict[str, Before],
+        facts: AcquisitionFacts,
     ) -> None:
         self._config = config
         self._device = device
@@ -88,6 +101,7 @@ class _Acquisition:
         self._stop = stop
         self._before = before
         """By task: what earlier runs have."""
+        self._facts = facts
         self._newest: dict[str, RunInfo] = {}
         """By task: the run that this process made last."""
 
@@ -145,6 +159,8 @@ class _Acquisition:
 
     def _rests(self, tasks: Sequence[TaskConfig]) -> list[TaskConfig]:
         rests = [rest_of(task, self._before.get(task.name)) for task in tasks]
+        for task, rest in zip(tasks, rests, strict=True):
+            self._facts.tasks[task.name].is_done = rest is None
         return [rest for rest in rests if rest is not None]
 
     def _note(self, task: str, samples: int) -> None:
@@ -154,6 +170,8 @@ class _Acquisition:
             self._before[task] = Before(run.run_id, samples + (0 if before is None else before.samples), run.rate_hz)
 
     def _request(self, task: TaskConfig, rate_hz: float) -> RunRequest:
+        attendance = Attendance(stream_name(self._device.name, task.name))
+        self._facts.tasks[task.name].attended(attendance)
         return RunRequest(
             device=self._device.name,
             task=task.name,
@@ -166,7 +184,7 @@ class _Acquisition:
             why_cut_off=self._why_cut_off,
             on_error=task.on_error or "return",
             before=self._before.get(task.name),
-            attendance=Attendance(stream_name(self._device.name, task.name)),
+            attendance=attendance,
         )
 
     def _why_cut_off(self) -> str | None:
@@ -176,6 +194,7 @@ class _Acquisition:
     def _open_writer(self, info: RunInfo) -> RunWriter:
         writer = open_writer(self._journal, info, self._config.journal, self._quota.rolled)
         self._newest[info.task] = info
+        self._facts.tasks[info.task].opened(writer)
         return writer
 
     def _reopen(self, away_s: float, reason: str) -> float:

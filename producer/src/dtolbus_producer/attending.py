@@ -45,6 +45,16 @@ class Attendance:
         self._is_expected = False
         self._is_told = False
 
+    @property
+    def intake(self) -> Intake | None:
+        """That of the run, once it began. May be asked from any thread."""
+        return self._intake
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the board gives nothing although it runs. May be asked from any thread."""
+        return self._is_told
+
     def began(self, intake: Intake, plan: TaskPlan, over: Callable[[], int], clock: Callable[[], RunClock]) -> None:
         """Note the run that is to be attended; `over` tells how many samples are, `clock` how the run's went.
 

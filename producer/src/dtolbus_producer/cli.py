@@ -9,6 +9,7 @@ import click
 from dtolbus.cli import Command, command, option, parse_pairs, stop_event
 from dtolbus.dsn import dsn_options
 from dtolbus.errors import UsageError
+from dtolbus.metricsoptions import MetricsPlace, metrics_options, telling
 from dtolbus.seconds import Seconds
 from dtolbus_producer.priority import go_first, stand_back
 from dtolbus_start.health import health
@@ -47,14 +48,20 @@ def producer() -> None:
     metavar="RUN_ID",
     help="Acquire only what this run, and those it went on from, did not get; one for each task.",
 )
+@metrics_options
 def run(
-    config: Path, device: str | None, data: Path | None, duration_s: float | None, goes_on_from: tuple[str, ...]
+    config: Path,
+    device: str | None,
+    data: Path | None,
+    duration_s: float | None,
+    goes_on_from: tuple[str, ...],
+    metrics: MetricsPlace | None,
 ) -> int:
     """Acquire until the tasks end, or Ctrl-C."""
     from dtolbus_producer.producing import run_producer  # noqa: PLC0415  # numpy is heavy; --help does without
 
     go_first()
-    return run_producer(config, device, data, duration_s, goes_on_from, stop_event())
+    return run_producer(config, device, data, duration_s, goes_on_from, stop_event(), metrics)
 
 
 @click.group(
@@ -83,7 +90,8 @@ def gateway() -> None:
     "--insecure-lan", is_flag=True, help="No keys at an address that others can reach: whoever does, reads and acks."
 )
 @option("--stack", default="", hidden=True, help="Which start of `dtolbus up` this is a part of.")
-def serve(data: Path, *, require_keys: bool, insecure_lan: bool, **settings: Any) -> None:
+@metrics_options
+def serve(data: Path, *, require_keys: bool, insecure_lan: bool, metrics: MetricsPlace | None, **settings: Any) -> None:
     """Serve the data folder DIR until Ctrl-C."""
     from dtolbus_producer.gateway import serve as serve_folder  # noqa: PLC0415  # as above
     from dtolbus_producer.memory import MemoryWatch  # noqa: PLC0415  # as above
@@ -92,7 +100,9 @@ def serve(data: Path, *, require_keys: bool, insecure_lan: bool, **settings: Any
         raise UsageError("--require-keys and --insecure-lan: with keys or without? Leave one of them out")
     stand_back()
     settings |= {"require_keys": require_keys, "insecure_lan": insecure_lan, "memory": MemoryWatch()}
-    serve_folder(data, stop=stop_event(), **settings)
+    stop = stop_event()
+    with telling(metrics, "gateway") as tell:
+        serve_folder(data, stop=stop, tell=tell, **settings)
 
 
 _add(producer, run)
@@ -161,7 +171,8 @@ def what_runs(call: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="No boards: let the sinks store what the journal holds; all that registered, or those of --sinks or --config.",
 )
-def up(meta: tuple[str, ...], duration_s: float | None, **options: Any) -> int:
+@metrics_options
+def up(meta: tuple[str, ...], duration_s: float | None, metrics: MetricsPlace | None, **options: Any) -> int:
     """Run the whole stack on this machine: boards, journal, bus and sinks; then verify that nothing is missing.
 
     Exit 0 when every sink is complete.
@@ -174,4 +185,4 @@ def up(meta: tuple[str, ...], duration_s: float | None, **options: Any) -> int:
     config = resolve(UpOptions(meta=pairs, duration_s=duration_s, **options))
     for remark in misplaced(config.run, config.data):
         click.echo(f"note: {remark}", err=True)
-    return run_up(config, duration_s, stop_event())
+    return run_up(config, duration_s, stop_event(), metrics)

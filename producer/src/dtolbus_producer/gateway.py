@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,11 +13,26 @@ from dtolbus import files
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.identity import ANY, Identity
 from dtolbus.keyring import KeyRing
+from dtolbus.metrics import Told
 from dtolbus.records import RunStatus
-from dtolbus.wire import MAX_HEADER_BYTES, Ack, Credit, Fetch, Frame, Hello, Message, Refused, Welcome, decode, encode
+from dtolbus.wire import (
+    MAX_HEADER_BYTES,
+    Ack,
+    Credit,
+    Fetch,
+    Frame,
+    Hello,
+    Message,
+    Refused,
+    RunRecord,
+    Welcome,
+    decode,
+    encode,
+)
 from dtolbus_producer.access import fault
 from dtolbus_producer.addresses import insecure, protection
 from dtolbus_producer.bucket import TokenBucket
+from dtolbus_producer.gatewayfacts import GatewayFacts
 from dtolbus_producer.identity import journal_id
 from dtolbus_producer.locking import locked
 from dtolbus_producer.memory import MemoryWatch
@@ -54,11 +69,13 @@ def serve(
     require_keys: bool = False,
     insecure_lan: bool = False,
     memory: MemoryWatch | None = None,
+    tell: Callable[[Told], None] = lambda _: None,
 ) -> None:
     """Serve the journal in `data` until `stop` is set; what was before at up to `catchup_mb_s` over all clients.
 
     `stack` tells those that expect a certain stack which it is. An address that others can reach needs keys, unless
     `insecure_lan`; the loopback does with `require_keys`. `memory` is for a process that does nothing else.
+    What there is to tell of it is given to `tell`.
 
     Raises CannotStartError: a port in use, an address that needs keys, a folder that has a gateway already.
     """
@@ -70,6 +87,7 @@ def serve(
         gateway = Gateway(data, GatewaySockets(host, pub_port, catchup_port, ring, memory), catchup_mb_s, stack)
         if guarded == "none":
             log.warning(insecure(host))
+        tell(gateway.facts((pub_port, catchup_port)))
         log.info("serving", extra={"data": str(data), "pub_port": pub_port, "catchup_port": catchup_port})
         try:
             while not stop.is_set():
@@ -98,11 +116,28 @@ class Gateway:
         self._requests = TokenBucket(REQUESTS_S)
         self.malformed: Counter[tuple[str, str]] = Counter()
         """Messages that could not be read, by peer and cause."""
+        self.published: Counter[tuple[str, str]] = Counter()
+        """Records published, by device and task."""
+        self.refused: Counter[str] = Counter()
+        """Requests that were refused, by cause: one of a few."""
+        self.turned_at = time.monotonic()
+
+    @property
+    def welcoming(self) -> int:
+        """Clients that are being told the runs."""
+        return len(self._welcomes)
+
+    def facts(self, ports: tuple[int, int]) -> GatewayFacts:
+        """Return what it tells of itself, to be asked from any thread; `ports` as they are served."""
+        return GatewayFacts(self._journal.parent, self, self._tail, self._fetches, self._registry, ports)
 
     def turn(self) -> None:
         """Publish what is new, answer requests, serve a slice; waits briefly where there is nothing to do."""
-        for message in self._tail.step(time.monotonic()):
+        self.turned_at = time.monotonic()
+        for message in self._tail.step(self.turned_at):
             self._sockets.publish(encode(message))
+            if message.__class__ is RunRecord:
+                self.published[message.run.device, message.run.task] += 1
         self._sockets.tend(time.monotonic())
         rest_s = self._requests.wait_s(time.monotonic())
         self._sockets.wait(self._wait_s(), for_requests=rest_s == 0.0)
@@ -148,11 +183,13 @@ class Gateway:
         try:
             message = decode(request.frames)
         except WireError as error:
+            self.refused["malformed"] += 1
             self._count(request.address, str(error))
             self._send(request.client, encode(Refused(str(error), was_damaged=True)))
             return
         forbidden = fault(request.caller, message)
         if forbidden:
+            self.refused["forbidden"] += 1
             self._count(request.address, forbidden)
             if isinstance(message, Hello):
                 is_final = request.caller is not None and request.caller.role is not None
@@ -171,12 +208,15 @@ class Gateway:
             case Fetch():
                 refusal = self._fetches.ask(client, message)
                 if refusal is not None:
+                    self.refused["fetch"] += 1
                     yield encode(refusal)
             case Ack():
                 unknown = self._ack(client, message)
                 if unknown is not None:
+                    self.refused["unregistered"] += 1
                     yield encode(unknown)
             case _:
+                self.refused["senseless"] += 1
                 yield encode(Refused(f"a {type(message).__name__} is nothing that a gateway is asked"))
 
     def _hello(self, client: bytes, hello: Hello) -> Iterator[list[Frame]]:
@@ -185,11 +225,13 @@ class Gateway:
         One that is meant for another gateway leaves no trace: its sink is that one's.
         """
         if not self._identity.meets(hello.expects):
+            self.refused["foreign"] += 1
             what = f"{self._journal}, {self._identity.journal}"
             yield encode(Refused(what, is_final=True, is_foreign=True))
             return
         taken = self._registry.hello(hello)
         if taken is not None:
+            self.refused["name"] += 1
             yield encode(Refused(taken, is_final=True))
             return
         self._workers[hello.worker] = client
@@ -198,6 +240,7 @@ class Gateway:
         if hello.more:
             return
         if client not in self._welcomes and len(self._welcomes) >= _WELCOMES:
+            self.refused["crowd"] += 1
             yield encode(Refused(f"{_WELCOMES} clients are being told the runs: ask again later"))
             return
         self._welcomes[client] = welcomes(self._tail.statuses(), self._identity, hello.number)

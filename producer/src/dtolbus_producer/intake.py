@@ -50,9 +50,16 @@ class Intake:
         self._error: DtolbusError | None = None
         self._is_drained = False
         self._is_finished = False
+        self.overruns = self.lost_samples = 0
+        """How often the queue was full, and how many samples a channel that cost."""
         self._turn = threading.RLock()
         self._thread = threading.Thread(target=self._write_all, name=f"journal {info.device}/{info.task}", daemon=True)
         self._thread.start()
+
+    @property
+    def fill(self) -> float:
+        """How full the queue is, from 0 to 1. May be asked from any thread, as what counts may."""
+        return self._queue.qsize() / self._queue.maxsize
 
     def offer(self, make: MakeRecord, first_sample: int, count: int) -> None:
         """Queue a record of samples [first_sample, first_sample + count), or note them as lost; never waits."""
@@ -129,6 +136,8 @@ class Intake:
         if lost:
             self._lost = (0, 0)
             message = f"the journal stalled: {lost} samples from number {first_sample} on were not stored"
+            self.overruns += 1
+            self.lost_samples += lost
             log.warning("overrun", extra={"run": self._info.run_id, "first_sample": first_sample, "samples": lost})
             self._held.append(self._event_maker("overrun", message, first_sample, lost))
 

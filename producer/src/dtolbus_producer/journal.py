@@ -15,6 +15,7 @@ from filelock import FileLock
 from dtolbus import files
 from dtolbus.bounds import check_run
 from dtolbus.errors import CannotStartError, DtolbusError
+from dtolbus.metrics import Durations
 from dtolbus.records import DaqBlock, DaqReading, Record, RunEnd, RunInfo
 from dtolbus.runs import HEAD_FILE, LOCK_FILE, RUN_FILE, Head, RunClock, RunFile, encode_head, run_path
 from dtolbus_producer.recovery import recover_run
@@ -82,6 +83,11 @@ class RunWriter:
         self._is_untrusted = False
         self._error: Exception | None = None
         self._is_closed = False
+        self.syncs = Durations()
+        self.synced_at = self.opened_at = time.monotonic()
+        """When all was last durable that had been appended before, monotonic s."""
+        self.ended: RunEnd | None = None
+        """How the run ended; None: it goes on."""
         self._run_lock = FileLock(str(self.path / LOCK_FILE), thread_local=False)
         self._head_fd = -1
         try:
@@ -108,6 +114,11 @@ class RunWriter:
     def head(self) -> int:
         """Number of durable records."""
         return self._durable
+
+    @property
+    def samples(self) -> int:
+        """Samples a channel, or polls, that were appended."""
+        return self._samples
 
     @property
     def size(self) -> int:
@@ -147,6 +158,7 @@ class RunWriter:
         if self._is_closed:
             return
         self._is_closed = True
+        self.ended = state if self._error is None else "interrupted"
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -236,6 +248,9 @@ class RunWriter:
         with self._state:
             full, current, target = list(self._full), self._segment, self._next
             head, files_then = Head(target, current.size), self._files_left
+        began_at = time.monotonic()
+        if target == self._durable:
+            self.synced_at = began_at
         if target == self._durable or self._is_untrusted:
             return
         failed: OSError | None = None
@@ -260,6 +275,8 @@ class RunWriter:
                 segment.close()
             self._now_durable(target)
             self._write_head(head)
+        self.synced_at = time.monotonic()
+        self.syncs.add(self.synced_at - began_at)
 
     def _now_durable(self, target: int) -> None:
         self._durable = target

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dtolbus.errors import UsageError
+from dtolbus.metricsoptions import MetricsPlace, Tell, telling
 from dtolbus_producer.acquisition import acquire
 from dtolbus_producer.boards.sharing import refuse_shared
 from dtolbus_producer.children import end_all
+from dtolbus_producer.childrenfacts import ChildrenFacts, give_places
 from dtolbus_producer.config import Config, load_config, with_duration
 from dtolbus_producer.durations import check_durations
 from dtolbus_producer.journal import JournalFullError
@@ -25,10 +27,12 @@ def run_producer(
     duration_s: float | None,
     goes_on_from: Sequence[str],
     stop: threading.Event,
+    metrics: MetricsPlace | None = None,
 ) -> int:
     """Acquire one device, or all of the config's, until they end or `stop` is set; return the exit code.
 
-    `goes_on_from` are runs of one device. Raises UsageError for a wrong config, CannotStartError where a board or the
+    `goes_on_from` are runs of one device. With `metrics` it tells of itself; of several devices each has the next port.
+    Raises UsageError for a wrong config, CannotStartError where a board or the
     journal is not to be had.
     """
     config = load_config(config_path)
@@ -39,20 +43,31 @@ def run_producer(
     if device is None and len(config.devices) == 1:
         device = config.devices[0].name
     if device is not None:
-        acquire(config, device, folder, stop, goes_on_from)
+        with telling(metrics, f"producer {device}") as tell:
+            acquire(config, device, folder, stop, goes_on_from, tell)
         return 0
     if goes_on_from:
         raise UsageError(f"--goes-on-from {goes_on_from[0]}: it is a run of one device: give --device too")
-    return _run_all(config, folder, duration_s, stop)
+    with telling(metrics, "producer") as tell:
+        return _run_all(config, folder, duration_s, stop, metrics, tell)
 
 
-def _run_all(config: Config, data: Path, duration_s: float | None, stop: threading.Event) -> int:
+def _run_all(
+    config: Config,
+    data: Path,
+    duration_s: float | None,
+    stop: threading.Event,
+    metrics: MetricsPlace | None,
+    tell: Tell,
+) -> int:
     """Run a process for each device, and start again what dies; return 1 where one of them never got done."""
     refuse_shared(config.devices)
     logs = data / "logs"
     path = logs / "producer.json"
     write_config(config, path)
     children = list(acquisition_children(config, data, path, logs, duration_s).values())
+    give_places(children, metrics)
+    tell(ChildrenFacts(children))
     try:
         for child in children:
             child.start(time.monotonic())

@@ -154,6 +154,15 @@ class Registry:
         self._changed.add(ack.worker)
         return None
 
+    def known(self) -> dict[str, Registration]:
+        """Return the sinks that said Hello, as they are now. May be asked from any thread."""
+        known, acked = self._known.copy(), self._acked.copy()
+        for name, news in acked.items():
+            if name in known:
+                positions = {**known[name].positions, **news.positions.copy()}
+                known[name] = msgspec.structs.replace(known[name], positions=positions)
+        return known
+
     def unwritten(self, name: str) -> str:
         """Return why the registration of that name could not be written the last time; empty where it could."""
         return self._unwritten.get(name, "")

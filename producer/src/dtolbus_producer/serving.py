@@ -98,6 +98,13 @@ class FetchService:
         """Who was served longest ago comes first."""
         self._folders: OrderedDict[tuple[bytes, str], RunFolder] = OrderedDict()
         self._served_at = 0.0
+        self.records = self.bytes = 0
+        """Of all that was served, whole messages. May be read from any thread."""
+
+    @property
+    def clients(self) -> int:
+        """How many fetch. May be asked from any thread."""
+        return len(self._clients)
 
     def ask(self, key: bytes, fetch: Fetch) -> Refused | None:
         """Take a Fetch; return why not, where it is not served."""
@@ -169,6 +176,8 @@ class FetchService:
             size += sent
             client.size += sent
             client.count += 1
+            self.records += 1
+            self.bytes += sent
             client.credit -= 1
         return True
 

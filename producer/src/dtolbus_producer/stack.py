@@ -13,9 +13,11 @@ import msgspec
 from dtolbus import files
 from dtolbus.cli import check_text
 from dtolbus.errors import CannotStartError
+from dtolbus.metricsoptions import MetricsPlace, telling
 from dtolbus_producer.boards.sharing import refuse_shared
 from dtolbus_producer.certifying import Certificate
 from dtolbus_producer.children import Child, end_all
+from dtolbus_producer.childrenfacts import ChildrenFacts, give_places
 from dtolbus_producer.config import Config
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
@@ -55,10 +57,11 @@ _HURRY_S = 2.0
 _NO_PROGRESS_S = 30.0
 
 
-def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> int:
+def run_up(config: Config, duration_s: float | None, stop: threading.Event, metrics: MetricsPlace | None = None) -> int:
     """Run the stack until its boards end, the time is over or `stop` is set; return the certificate's exit code.
 
-    Without devices: until every sink has all that the journal holds; then the whole folder is verified.
+    Without devices: until every sink has all that the journal holds; then the whole folder is verified. With `metrics` it
+    tells of itself, and each part at the next port.
 
     Raises UsageError and CannotStartError where a part can never start; everything is stopped then.
     """
@@ -78,9 +81,13 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event) -> i
         dsn = dsn if server is None else server.dsn
         for line in first_screen(config, data):
             say(line)
+        tell = held.enter_context(telling(metrics, "up"))
         for name, what in registered_outside(config, data):
             say(f"the sink {name!r} is {what}", err=True)
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s, key_files=keys)
+        for line in give_places(parts.all(), metrics):
+            say(line)
+        tell(ChildrenFacts(parts.all()))
         session = Session(config, data, parts, duration_s, server)
         with Certificate(data) as certificate:
             grace_s = _END_S

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dtolbus.bounds import can_be_announced
 from dtolbus.errors import DtolbusError, WireError
@@ -33,6 +34,14 @@ _BROKEN_S = 1.0
 _SLICE_RECORDS = 64
 
 Recover = Callable[[Path], object]
+
+
+class RunHead(NamedTuple):
+    """How far a run of the journal is."""
+
+    info: RunInfo
+    head: int
+    is_over: bool
 
 
 @dataclass
@@ -89,6 +98,20 @@ class JournalTail:
             return None
         head = known.followed.head if known.followed is not None else known.status.head
         return Held(known.status.info, known.path, head)
+
+    def heads(self) -> list[RunHead]:
+        """Return how far every run is. May be asked from any thread."""
+        found = []
+        for known in self._known.copy().values():
+            followed, status = known.followed, known.status
+            head = status.head if followed is None else followed.head
+            found.append(RunHead(status.info, head, status.state != "running"))
+        return found
+
+    def problems(self, now: float) -> list[str]:
+        """Return which runs cannot be read now; `now` is monotonic, s. May be asked from any thread."""
+        broken = [known.path for known in self._lively.copy().values() if now < known.broken_until]
+        return [f"the run {path} cannot be read" for path in (*broken, *(run.path for run in list(self._waiting)))]
 
     def step(self, now: float) -> Iterator[Message]:
         """Yield what is to be published now: new records, then heartbeats that are due; `now` is monotonic, s."""

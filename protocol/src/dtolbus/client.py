@@ -100,6 +100,8 @@ class Client:
         """When the last message came, monotonic s; None: none has."""
         self.foreign: Counter[str] = Counter()
         """Messages that could not be read, by cause."""
+        self.reconnects = -1
+        """How often the catch-up connection was made anew; −1: never made."""
         self._context = zmq.Context()
         self._poller = zmq.Poller()
         self._sub: zmq.Socket[bytes] | None = None
@@ -130,6 +132,11 @@ class Client:
     def trouble(self) -> str:
         """Why the gateway does not let this client in; empty where it does. May be asked from any thread."""
         return self._entrance.trouble
+
+    @property
+    def place(self) -> str:
+        """Where its gateway is, for people."""
+        return self._at.connect
 
     @property
     def gone(self) -> list[Gone]:
@@ -354,6 +361,7 @@ class Client:
             return
         is_new = self._catchup.keep(is_waiting=self.sequencer.fetching is not None or not self.welcomed)
         if is_new:
+            self.reconnects += 1
             self._hello_at = -math.inf
         is_stuck = self.sequencer.is_stuck  # an ended run has no heartbeats that would set it going again
         if now - self._hello_at > (min(self._stuck_hello_s, _HELLO_EVERY_S) if is_stuck else _HELLO_EVERY_S):

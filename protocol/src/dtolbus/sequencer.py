@@ -5,7 +5,7 @@ no longer has comes as a gap. Every record of a run becomes ready once, in the o
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -133,6 +133,8 @@ class Sequencer:
         self._fetch: Fetch | None = None
         self._number = 0
         self._last_fetched = ""
+        self.duplicates = 0
+        """Records that came again: they were given out, or are held."""
 
     @property
     def fetching(self) -> Fetch | None:
@@ -164,8 +166,22 @@ class Sequencer:
         return len(self._positions.keys() - self._runs.keys() - self._ends.keys() - self._unwanted)
 
     def unfinished(self) -> list[str]:
-        """Return the runs, by run_id, that are not complete."""
+        """Return the runs, by run_id, that are not complete. May be asked from any thread."""
         return list(self._runs)
+
+    def heads(self, run_ids: Iterable[str]) -> dict[str, tuple[int, bool]]:
+        """Return how many records each of these runs has, as far as heard, and whether that is all; of those known.
+
+        May be asked from any thread.
+        """
+        runs, ends = self._runs.copy(), self._ends
+        found = {}
+        for run_id in run_ids:
+            run = runs.get(run_id)
+            head = run.head if run is not None else ends.get(run_id)
+            if head is not None:
+                found[run_id] = (head, run is None)
+        return found
 
     def knows(self, run_id: str) -> bool:
         """Return whether the run was heard of, and is not gone."""
@@ -243,9 +259,13 @@ class Sequencer:
 
     def _record(self, step: Step, info: RunInfo, record: Record, fetched: bool) -> None:
         if info.run_id in self._ends:
+            self.duplicates += 1
             return
         run = self._run(info, begin=0 if self._can_fetch else record.index)
-        if run is None or record.index < run.next or (run.over and record.index >= run.head):
+        if run is not None and record.index < run.next:
+            self.duplicates += 1
+            return
+        if run is None or (run.over and record.index >= run.head):
             return
         run.head = max(run.head, record.index + 1)
         run.waits = run.waits and not fetched
@@ -256,7 +276,9 @@ class Sequencer:
             step.ready.append(Arrived(run.info, record, fetched))
             run.next += 1
             self._release(step, run)
-        elif record.index not in run.held and self._held_bytes + size_of(record) <= self._hold_bytes:
+        elif record.index in run.held:
+            self.duplicates += 1
+        elif self._held_bytes + size_of(record) <= self._hold_bytes:
             run.held[record.index] = (record, fetched)
             self._held_bytes += size_of(record)
 

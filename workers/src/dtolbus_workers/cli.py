@@ -19,6 +19,7 @@ from dtolbus.errors import UsageError
 from dtolbus.identity import Identity
 from dtolbus.keyoptions import key_options
 from dtolbus.keys import Keys
+from dtolbus.metricsoptions import MetricsPlace, metrics_options, telling
 from dtolbus.records import ns_from_utc
 from dtolbus.registrations import SINCE_OPTION
 from dtolbus.shown import printable
@@ -68,6 +69,7 @@ def _bus_options(call: Callable[..., Any]) -> Callable[..., Any]:
             option("--stack", default="", hidden=True, help="The same, of one start of `dtolbus up`."),
             option("--max-age", "age_s", type=click.FloatRange(0.01), help="Seconds after which a batch is committed."),
             key_options,
+            metrics_options,
         ]
     ):
         call = add(call)
@@ -90,6 +92,7 @@ def _work(
     journal: str,
     stack: str,
     keys: Keys | None,
+    metrics: MetricsPlace | None,
     options: dict[str, str] | None = None,
     usual_age_s: float = 1.0,
 ) -> None:
@@ -112,7 +115,8 @@ def _work(
         policy=BatchPolicy(age_s=age_s or usual_age_s),
         expects=Identity(journal, stack),
     )
-    asyncio.run(run_worker(destination, config, stop_event()))
+    with telling(metrics, f"sink {name}") as tell:
+        asyncio.run(run_worker(destination, config, stop_event(), tell))
 
 
 @command("dtolbus-parquet")

@@ -4,16 +4,19 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from dtolbus.client import Client, Endpoints
 from dtolbus.errors import CannotStartError, DtolbusError, DtolSinkWriteError
 from dtolbus.identity import ANY, Identity
+from dtolbus.metrics import Told
 from dtolbus.records import RunInfo
 from dtolbus.wire import Ack, Hello, RunPosition
 from dtolbus_workers.batch import Batcher, BatchPolicy, Due
 from dtolbus_workers.destination import Destination, Position, Positions, RecordRefusedError, RunBatch
 from dtolbus_workers.inbox import Inbox
+from dtolbus_workers.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,9 @@ class WorkerConfig:
     """Whose gateway it must be; of any other nothing is stored."""
 
 
-async def run_worker(destination: Destination, config: WorkerConfig, stop: threading.Event) -> None:
+async def run_worker(
+    destination: Destination, config: WorkerConfig, stop: threading.Event, tell: Callable[[Told], None] = lambda _: None
+) -> None:
     """Store everything that the journal holds and will hold, until `stop` is set or, if asked, all is stored.
 
     With a `drain_s` it goes on that long after `stop` for runs that are over, as long as the destination takes them.
@@ -53,10 +58,13 @@ async def run_worker(destination: Destination, config: WorkerConfig, stop: threa
     Raises CannotStartError where the destination cannot be opened, the gateway is another or refuses this worker's name
     or, if it is to end by itself, its key, and DtolbusError at the
     end where runs went from the journal before they were stored; failures of the outside are tried again for ever.
+    What it has to tell of itself is given to `tell`.
     """
     positions = await destination.open()
     try:
-        await _Worker(destination, config, positions, stop).run()
+        worker = _Worker(destination, config, positions, stop)
+        tell(worker.tally)
+        await worker.run()
     finally:
         await destination.close()
 
@@ -69,6 +77,8 @@ class _Worker:
         self._config = config
         self._stop = stop
         self._positions = positions
+        self.tally = Tally(config.name, positions)
+        """What it tells of itself."""
         self._untouched = set(positions)
         """Runs that were here at the start, and of which nothing was stored since: an end of theirs is no news."""
         self._stopped_at: float | None = None
@@ -88,6 +98,7 @@ class _Worker:
             expects=config.expects,
         )
         self._client = Client(config.at, hello, starts, wanted=self._wants)
+        self.tally.follow(self._client)
         self._inbox = Inbox(self._client)
 
     async def run(self) -> None:
@@ -107,7 +118,10 @@ class _Worker:
     def _wants(self, run: RunInfo) -> bool:
         """Return whether the run is to be stored: one that was begun stays so when an age like 7d has passed it by."""
         since_ns = self._config.since_utc_ns
-        return since_ns is None or run.started_utc_ns >= since_ns or run.run_id in self._positions
+        is_wanted = since_ns is None or run.started_utc_ns >= since_ns or run.run_id in self._positions
+        if is_wanted:
+            self.tally.heard(run)
+        return is_wanted
 
     def _is_told_to_end(self) -> bool:
         """Return whether it was told to stop, and has stored what is left of ended runs, or had its time for that."""
@@ -156,13 +170,16 @@ class _Worker:
         wait_s = _RETRY_S[0]
         while True:
             try:
+                self.tally.begins()
                 await self._destination.commit(batch)
+                self.tally.stored(batch)
                 return True
             except RecordRefusedError as refused:
                 if refused.index in batch.put_aside:
                     raise
                 batch = self._put_aside(batch, refused)
             except DtolSinkWriteError as error:
+                self.tally.failed(error)
                 log.warning("commit failed, trying again", extra={"error": str(error), "wait_s": wait_s})
                 if await asyncio.to_thread(self._stop.wait, wait_s):
                     return False
