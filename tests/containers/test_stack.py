@@ -1,0 +1,95 @@
+"""compose.yaml as it is deployed: started, stopped and verified; then everything goes wrong that may."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.containers.composed import Stack, running
+
+pytestmark = pytest.mark.usefixtures("images")
+
+SINKS = ("worker-parquet", "worker-sqlite", "worker-postgres", "worker-csv", "worker-jsonl")
+KILL = "kill -9 -1"  # all but PID 1, which the kernel lets nobody kill from within
+
+
+def test_compose_says_nothing_of_its_files() -> None:
+    for files in ((), ("deploy/compose/two-parquet.yaml",), ("deploy/compose/remote.yaml",)):
+        said = Stack(files).run("--profile", "*", "config", "--quiet")
+        assert (said.stdout, said.stderr) == ("", "")
+
+
+def test_what_is_started_and_stopped_is_complete_and_no_secret_is_shown() -> None:
+    with running() as stack:
+        for service in ("producer", "gateway", *SINKS):
+            stack.until_healthy(service)
+        secrets = stack.run("exec", "--no-TTY", "worker-postgres", "cat", "/run/dtolbus/dsn").stdout
+        password = secrets.split(":")[2].split("@")[0]
+        config = stack.run("config").stdout
+        told = stack.run("logs").stdout + stack.run("ps", "--all", "--no-trunc").stdout + config
+        stack.run("stop")
+        ended = {service: stack.state(service)[:2] for service in ("producer", "gateway", *SINKS, "postgres")}
+        verified = stack.verify()
+    assert len(password) == 48
+    assert password not in told
+    assert set(ended.values()) == {("exited", 0)}, ended
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert "COMPLETE: nothing is missing" in verified.stdout
+    for kind in ("parquet", "sqlite", "postgres", "csv", "jsonl"):
+        assert f"\n{kind} " in verified.stdout, verified.stdout
+
+
+@pytest.fixture(scope="module")
+def troubled() -> Iterator[Stack]:
+    files = ("deploy/compose/two-parquet.yaml", "tests/containers/chaos.yaml")
+    with running(files, {"DTOLBUS_MORE_SINKS": "parquet-readings"}) as stack:
+        yield stack
+
+
+class TestChaos:
+    """One stack, and one after another what happens to it; the certificate in the end."""
+
+    @pytest.mark.parametrize("service", [*SINKS, "gateway"])
+    def test_a_killed_container_starts_again(self, troubled: Stack, service: str) -> None:
+        troubled.until_healthy(service)
+        before = troubled.restarts(service)
+        troubled.run("exec", "--no-TTY", service, "sh", "-c", KILL, check=False)
+        troubled.until(f"{service} is started again", lambda: troubled.restarts(service) > before)
+        troubled.until_healthy(service)
+
+    def test_a_worker_whose_network_is_cut_says_so_and_comes_back(self, troubled: Stack) -> None:
+        troubled.network("disconnect", "bus", "worker-sqlite")
+        troubled.until_unhealthy("worker-sqlite")
+        troubled.network("connect", "bus", "worker-sqlite")
+        troubled.until_healthy("worker-sqlite")
+
+    def test_a_paused_worker_goes_on_and_postgres_may_restart_meanwhile(self, troubled: Stack) -> None:
+        troubled.run("pause", "worker-jsonl")
+        troubled.run("restart", "postgres")
+        troubled.until_healthy("postgres")
+        troubled.run("unpause", "worker-jsonl")
+        troubled.until_healthy("worker-jsonl")
+        troubled.until_healthy("worker-postgres")
+
+    def test_a_full_volume_is_told_and_filled_in_afterwards(self, troubled: Stack) -> None:
+        fill = "head -c 8000000 /dev/zero >/sinks/csv/filler"
+        troubled.run("exec", "--no-TTY", "holder", "sh", "-c", fill, check=False)
+        troubled.until_unhealthy("worker-csv")
+        troubled.run("exec", "--no-TTY", "holder", "rm", "/sinks/csv/filler")
+        troubled.until_healthy("worker-csv")
+
+    def test_a_second_worker_on_one_destination_is_refused(self, troubled: Stack) -> None:
+        second = troubled.run("run", "--rm", "--no-TTY", "--no-deps", "worker-sqlite", check=False)
+        assert second.returncode == 3
+        assert "is in use" in second.stdout + second.stderr, second.stdout + second.stderr
+
+    def test_in_the_end_every_sink_has_everything(self, troubled: Stack) -> None:
+        troubled.run("stop", "producer")
+        certificate = troubled.until_complete()
+        assert "COMPLETE: nothing is missing" in certificate
+        streams = {
+            (row[0], row[1]) for row in map(str.split, certificate.splitlines()) if len(row) > 5 and "/" in row[1]
+        }
+        assert ("parquet", "sim0/vibration") in streams
+        assert ("parquet", "sim1/temperature") not in streams
+        assert ("parquet-readings", "sim1/temperature") in streams
+        assert ("parquet-readings", "sim0/vibration") not in streams
+        assert {sink for sink, _ in streams} >= {"sqlite", "postgres", "csv", "jsonl"}
