@@ -45,19 +45,19 @@ ENV PATH=/opt/dtolbus/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DTOLBUS_LOG_LEVEL=info \
     DTOLBUS_METRICS_PORT=5603
-USER dtolbus
+USER 10001:10001
 STOPSIGNAL SIGTERM
 
 FROM runtime AS producer
 COPY --from=build-producer /opt/dtolbus /opt/dtolbus
 ENV DTOLBUS_DATA=/data DTOLBUS_CONFIG=/etc/dtolbus/dtolbus.toml
-HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-producer", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-producer", "health"]
 ENTRYPOINT ["dtolbus-producer"]
 CMD ["run"]
 
 FROM runtime AS gateway
 COPY --from=build-producer /opt/dtolbus /opt/dtolbus
-HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-gateway", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-gateway", "health"]
 ENTRYPOINT ["dtolbus-gateway"]
 CMD ["serve", "/data"]
 
@@ -68,32 +68,34 @@ ENV DTOLBUS_DRAIN=8
 FROM worker AS worker-parquet
 COPY --from=build-worker-parquet /opt/dtolbus /opt/dtolbus
 ENV DTOLBUS_OUT=/sinks/parquet
-HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-parquet", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-parquet", "health"]
 ENTRYPOINT ["dtolbus-parquet"]
 
 FROM worker AS worker-sqlite
 COPY --from=build-worker /opt/dtolbus /opt/dtolbus
 ENV DTOLBUS_OUT=/sinks/sqlite/dtolbus.sqlite
-HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-sqlite", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-sqlite", "health"]
 ENTRYPOINT ["dtolbus-sqlite"]
 
 FROM worker AS worker-postgres
 COPY --from=build-worker-postgres /opt/dtolbus /opt/dtolbus
-HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-postgres", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-postgres", "health"]
 ENTRYPOINT ["dtolbus-postgres"]
 
 # CSV and JSON lines: `docker run … dtolbus-worker-text dtolbus-csv --out /sinks/csv`, or dtolbus-jsonl.
 FROM worker AS worker-text
 COPY --from=build-worker /opt/dtolbus /opt/dtolbus
-HEALTHCHECK --interval=5s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-csv", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --start-interval=1s CMD ["dtolbus-csv", "health"]
 CMD ["dtolbus-csv", "--out", "/sinks/csv"]
 
 # Forwards the two ports of the gateway to the network of the lab.
 FROM python:3.11-slim AS lan
+# Debian's security updates take the place of a version, which its archive does not keep
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install -y --no-install-recommends haproxy \
  && rm -rf /var/lib/apt/lists/*
-USER haproxy
+USER 10001:10001
 STOPSIGNAL SIGUSR1
 ENTRYPOINT ["haproxy", "-f", "/etc/dtolbus/lan.cfg"]
 

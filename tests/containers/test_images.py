@@ -27,7 +27,7 @@ def test_an_image_is_small(service: str) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_is_not_root_ends_by_sigterm_and_tells_its_health(service: str) -> None:
     config = inspected(f"dtolbus-{service}")["Config"]
-    assert config["User"] == "dtolbus"
+    assert config["User"] == "10001:10001"
     assert config.get("StopSignal") in (None, "SIGTERM")
     assert config["Healthcheck"]["Test"][-1] == "health"
 
