@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -73,8 +74,12 @@ class _OneLine(click.Command):
 
     def _end(self, code: int, message: str) -> NoReturn:
         if message:
+            name, said = self.name or "dtolbus", " ".join(message.split())
+            line = f"{name}: {printable(masked(said))}"
+            if _is_logged_as_json():
+                line = json_line(time.time(), "error", name, said, {"exit_code": code})
             with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
-                click.echo(f"{self.name or 'dtolbus'}: {printable(masked(' '.join(message.split())))}", err=True)
+                click.echo(line, err=True)
         sys.exit(code)
 
 
@@ -142,6 +147,12 @@ def set_up_logging(level: str, log_format: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines(log_format == "json"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(log_format == "json")
+
+
+def _is_logged_as_json() -> bool:
+    """Return whether lines are for machines: also the one that says why it ends."""
+    return any(isinstance(one.formatter, _Lines) and one.formatter.is_json for one in logging.getLogger().handlers)
 
 
 class _Lines(logging.Formatter):
@@ -149,23 +160,31 @@ class _Lines(logging.Formatter):
 
     def __init__(self, as_json: bool) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._as_json = as_json
+        self.is_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
         facts = {key: value for key, value in vars(record).items() if key not in _STANDARD_LOG_KEYS}
-        if not self._as_json:
+        if not self.is_json:
             text = super().format(record)
             return masked(text + "".join(f" {key}={printable(str(value))}" for key, value in facts.items()))
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **facts,
-        }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return masked(json.dumps(line, default=str))
+            facts["traceback"] = self.formatException(record.exc_info)
+        return json_line(record.created, record.levelname.lower(), record.name, record.getMessage(), facts)
+
+
+def json_line(at_s: float, level: str, logger: str, message: str, facts: Mapping[str, Any]) -> str:
+    """Return a fact as one JSON object; `at_s` since 1970. What is no text, number or truth is told as text."""
+    time_utc = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    line = {"time": time_utc, "level": level, "logger": logger, "message": masked(message)}
+    told = {key if key not in line else f"{key}_": _as_json(value) for key, value in facts.items()}
+    return json.dumps({**line, **told})
+
+
+def _as_json(value: object) -> object:
+    is_plain = value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, list | tuple):
+        return [_as_json(one) for one in value]
+    return value if is_plain else masked(str(value))
 
 
 STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"
