@@ -5,16 +5,13 @@ environment as `DTOLBUS_<NAME>`. What goes wrong is one line on stderr and an ex
 """
 
 import contextlib
-import json
-import logging
 import math
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
+from dtolbus import logs
 from dtolbus import topics as naming
 from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.seconds import Seconds
@@ -34,7 +32,6 @@ P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 COMMANDS = "dtolbus.commands"
-_STANDARD_LOG_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def option(*names: str, **settings: Any) -> Decorator:
@@ -76,8 +73,8 @@ class _OneLine(click.Command):
         if message:
             name, said = self.name or "dtolbus", " ".join(message.split())
             line = f"{name}: {printable(masked(said))}"
-            if _is_logged_as_json():
-                line = json_line(time.time(), "error", name, said, {"exit_code": code})
+            if logs.is_json():
+                line = logs.json_line(time.time(), "error", name, said, {"exit_code": code})
             with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
                 click.echo(line, err=True)
         sys.exit(code)
@@ -124,7 +121,7 @@ def logged(call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def with_logging(debug: bool, log_level: str, log_format: str, **kwargs: Any) -> Any:
         loaded()
-        set_up_logging("debug" if debug else log_level, log_format)
+        logs.set_up("debug" if debug else log_level, log_format)
         for given in kwargs.values():
             for one in given if isinstance(given, tuple) else (given,):
                 check_text(os.path.abspath(one) if isinstance(one, Path) else one)
@@ -140,51 +137,6 @@ def check_text(given: object) -> None:
             given.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"{given!r} is not UTF-8: choose a name that is, or rename what has it") from error
-
-
-def set_up_logging(level: str, log_format: str) -> None:
-    """Log to stderr: one line for each fact, with its keys."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines(log_format == "json"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.captureWarnings(log_format == "json")
-
-
-def _is_logged_as_json() -> bool:
-    """Return whether lines are for machines: also the one that says why it ends."""
-    return any(isinstance(one.formatter, _Lines) and one.formatter.is_json for one in logging.getLogger().handlers)
-
-
-class _Lines(logging.Formatter):
-    """A log record as one line of text or JSON, its keys included."""
-
-    def __init__(self, as_json: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self.is_json = as_json
-
-    def format(self, record: logging.LogRecord) -> str:
-        facts = {key: value for key, value in vars(record).items() if key not in _STANDARD_LOG_KEYS}
-        if not self.is_json:
-            text = super().format(record)
-            return masked(text + "".join(f" {key}={printable(str(value))}" for key, value in facts.items()))
-        if record.exc_info:
-            facts["traceback"] = self.formatException(record.exc_info)
-        return json_line(record.created, record.levelname.lower(), record.name, record.getMessage(), facts)
-
-
-def json_line(at_s: float, level: str, logger: str, message: str, facts: Mapping[str, Any]) -> str:
-    """Return a fact as one JSON object; `at_s` since 1970. What is no text, number or truth is told as text."""
-    time_utc = datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = {"time": time_utc, "level": level, "logger": logger, "message": masked(message)}
-    told = {key if key not in line else f"{key}_": _as_json(value) for key, value in facts.items()}
-    return json.dumps({**line, **told})
-
-
-def _as_json(value: object) -> object:
-    is_plain = value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
-    if isinstance(value, list | tuple):
-        return [_as_json(one) for one in value]
-    return value if is_plain else masked(str(value))
 
 
 STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"
