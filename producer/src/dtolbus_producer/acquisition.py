@@ -18,7 +18,7 @@ from dtolbus_producer.boards import Seekable
 from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
-from dtolbus_producer.journalconfig import JournalConfig
+from dtolbus_producer.opening import open_writer
 from dtolbus_producer.prepared import Prepared
 from dtolbus_producer.quota import Quota
 from dtolbus_producer.recovery import recover_device
@@ -297,17 +297,3 @@ class _Session:
         if outcome.end == "halted" and not self._acquisition.stop.is_set():
             return Outcome("lost", outcome.samples, outcome.reason or "halted with the board")
         return outcome
-
-
-def open_writer(
-    journal: Path, info: RunInfo, settings: JournalConfig, rolled: Callable[[], None] = lambda: None
-) -> RunWriter:
-    """Return the writer of a new run with the journal's settings. Raises CannotStartError."""
-    return RunWriter(
-        journal,
-        info,
-        sync_ms=settings.sync_ms,
-        segment_bytes=settings.segment_bytes,
-        segment_s=settings.segment_s,
-        rolled=rolled,
-    )

@@ -1,6 +1,7 @@
 """Child processes: started with a pipe as their stdin, which ends them; started again when they die."""
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -170,7 +171,7 @@ class Child:
     def last_words(self, code: int) -> str:
         """Return the last line of its output since its last start, without its own name."""
         lines = self._last_lines()
-        words = re.sub(r"^dtolbus-[a-z]+: ", "", lines[-1]) if lines else "no word why"
+        words = _said(lines[-1]) if lines else "no word why"
         if code in _GIVE_UP or code == JournalFullError.exit_code:
             return words
         return f"{self.spec.name} ends with exit code {code}: {words} (see {self.log})"
@@ -189,6 +190,14 @@ class Child:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         self._process = None
+
+
+def _said(line: str) -> str:
+    """Return what a last line says, one for machines too, without the command's name."""
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError, AttributeError):
+            return str(json.loads(line).get("message", line))
+    return re.sub(r"^dtolbus-[a-z]+: ", "", line)
 
 
 def end_all(children: Sequence[Child], timeout_s: float) -> list[Child]:

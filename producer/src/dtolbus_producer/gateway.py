@@ -55,6 +55,7 @@ _WELCOME_RUNS = 200
 _WELCOMES = 256
 """Clients that are told the runs at the same time."""
 _CAUSES = 256
+_REFUSALS = ("malformed", "forbidden", "fetch", "unregistered", "senseless", "foreign", "name", "crowd")
 
 
 def serve(
@@ -118,7 +119,7 @@ class Gateway:
         """Messages that could not be read, by peer and cause."""
         self.published: Counter[tuple[str, str]] = Counter()
         """Records published, by device and task."""
-        self.refused: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter(dict.fromkeys(_REFUSALS, 0))
         """Requests that were refused, by cause: one of a few."""
         self.turned_at = time.monotonic()
 

@@ -60,8 +60,8 @@ _NO_PROGRESS_S = 30.0
 def run_up(config: Config, duration_s: float | None, stop: threading.Event, metrics: MetricsPlace | None = None) -> int:
     """Run the stack until its boards end, the time is over or `stop` is set; return the certificate's exit code.
 
-    Without devices: until every sink has all that the journal holds; then the whole folder is verified. With `metrics` it
-    tells of itself, and each part at the next port.
+    Without devices: until every sink has all that the journal holds; then the whole folder is verified.
+    With `metrics` it tells of itself, and each part at the next port.
 
     Raises UsageError and CannotStartError where a part can never start; everything is stopped then.
     """

@@ -5,8 +5,6 @@ environment as `DTOLBUS_<NAME>`. What goes wrong is one line on stderr and an ex
 """
 
 import contextlib
-import json
-import logging
 import math
 import os
 import signal
@@ -23,6 +21,7 @@ from typing import Any, NoReturn, ParamSpec
 
 import click
 
+from dtolbus import logs
 from dtolbus import topics as naming
 from dtolbus.errors import DtolbusError, UsageError
 from dtolbus.seconds import Seconds
@@ -33,7 +32,6 @@ P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 COMMANDS = "dtolbus.commands"
-_STANDARD_LOG_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def option(*names: str, **settings: Any) -> Decorator:
@@ -73,8 +71,12 @@ class _OneLine(click.Command):
 
     def _end(self, code: int, message: str) -> NoReturn:
         if message:
+            name, said = self.name or "dtolbus", " ".join(message.split())
+            line = f"{name}: {printable(masked(said))}"
+            if logs.is_json():
+                line = logs.json_line(time.time(), "error", name, said, {"exit_code": code})
             with contextlib.suppress(OSError):  # a terminal that is gone changes no exit code
-                click.echo(f"{self.name or 'dtolbus'}: {printable(masked(' '.join(message.split())))}", err=True)
+                click.echo(line, err=True)
         sys.exit(code)
 
 
@@ -119,7 +121,7 @@ def logged(call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def with_logging(debug: bool, log_level: str, log_format: str, **kwargs: Any) -> Any:
         loaded()
-        set_up_logging("debug" if debug else log_level, log_format)
+        logs.set_up("debug" if debug else log_level, log_format)
         for given in kwargs.values():
             for one in given if isinstance(given, tuple) else (given,):
                 check_text(os.path.abspath(one) if isinstance(one, Path) else one)
@@ -135,37 +137,6 @@ def check_text(given: object) -> None:
             given.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"{given!r} is not UTF-8: choose a name that is, or rename what has it") from error
-
-
-def set_up_logging(level: str, log_format: str) -> None:
-    """Log to stderr: one line for each fact, with its keys."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines(log_format == "json"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-
-
-class _Lines(logging.Formatter):
-    """A log record as one line of text or JSON, its keys included."""
-
-    def __init__(self, as_json: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._as_json = as_json
-
-    def format(self, record: logging.LogRecord) -> str:
-        facts = {key: value for key, value in vars(record).items() if key not in _STANDARD_LOG_KEYS}
-        if not self._as_json:
-            text = super().format(record)
-            return masked(text + "".join(f" {key}={printable(str(value))}" for key, value in facts.items()))
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **facts,
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return masked(json.dumps(line, default=str))
 
 
 STOP_WITH_PARENT = "DTOLBUS_STOP_WITH_PARENT"

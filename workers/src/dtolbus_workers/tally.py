@@ -130,8 +130,8 @@ class Tally:
 
     def metrics(self) -> Iterable[Metric | Histogram]:
         """Yield all of it."""
-        yield from self._counts()
         behind, sink = self.behind(), {"sink": self.sink}
+        yield from self._counts({*behind, *self.records.copy()})
         for name, about, values in (
             ("head_records", "Records that the journal has, as far as heard.", {s: b.head for s, b in behind.items()}),
             ("position_records", "Records that are committed.", {s: b.position for s, b in behind.items()}),
@@ -151,8 +151,8 @@ class Tally:
             at = [(sink, since_epoch(self.last_failure_at))]
             yield gauge("dtolbus_worker_last_failure_timestamp_seconds", "When a commit last failed, since 1970.", at)
 
-    def _counts(self) -> Iterable[Metric]:
-        client = self._client
+    def _counts(self, heard: Iterable[str]) -> Iterable[Metric]:
+        client, known = self._client, sorted(heard)
         for name, about, counted in (
             ("records", "Records stored as what they are.", self.records),
             ("backfilled_records", "Of the committed records: fetched from the journal.", self.backfilled),
@@ -160,7 +160,7 @@ class Tally:
             ("gaps", "Gaps stored.", self.gaps),
             ("gap_records", "Records in them, which cannot be had any more.", self.gap_records),
         ):
-            streams = {stream: counted[stream] for stream in self.records.copy()}
+            streams = {stream: counted[stream] for stream in known}
             yield counter(f"dtolbus_worker_{name}_total", about, by_stream(streams, sink=self.sink))
         sink = {"sink": self.sink}
         if client is not None:
