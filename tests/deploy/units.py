@@ -21,6 +21,7 @@ UNITS = {
 DROP_INS = {
     "usb": ("dtolbus-up.service", "dtolbus-producer.service"),
     "lan": ("dtolbus-up.service", "dtolbus-gateway.service"),
+    "metrics": ("dtolbus-producer.service",),
     "data": tuple(UNITS),
     "key": tuple(f"dtolbus-worker@{kind}.service" for kind in KINDS),
     "dsn": ("dtolbus-up.service", "dtolbus-worker@postgres.service"),

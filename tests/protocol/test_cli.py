@@ -1,6 +1,8 @@
 """What every command line shares: one line for what is wrong, exit codes, stopping."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -195,3 +197,45 @@ def test_up_in_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> No
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1), failed.stderr
     assert "is not UTF-8" in failed.stderr
     assert os.listdir(here) == []
+
+
+class TestLinesForMachines:
+    LOGGING = """
+import logging, sys
+from dtolbus import logs
+logs.set_up("info", "json")
+log = logging.getLogger("rig")
+facts = {"run": "r-1", "n": 3, "share": float("nan"), "rate": 0.5, "at": sys.version_info[:0], "who": {"a": 1}}
+log.info("two\\nlines", extra={**facts, "time": "never", "level": "none"})
+log.warning("postgresql://ada:s3cret@db/lab", extra={"cause": 'password=s3"cret'})
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("odd")
+"""
+
+    def test_each_fact_is_one_object(self) -> None:
+        ended = subprocess.run(
+            [sys.executable, "-c", self.LOGGING], capture_output=True, text=True, env=environment(), timeout=TIMEOUT_S
+        )
+        first, second, third = map(json.loads, ended.stderr.splitlines())
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
+        assert first == {
+            **{"level": "info", "logger": "rig", "message": "two\nlines", "level_": "none", "time_": "never"},
+            **{"run": "r-1", "n": 3, "share": "nan", "rate": 0.5, "at": [], "who": "{'a': 1}"},
+        }
+        assert "s3cret" not in ended.stderr
+        assert (second["level"], second["message"]) == ("warning", "postgresql://ada:…@db/lab")
+        assert third["traceback"].endswith("ZeroDivisionError: division by zero")
+
+    @pytest.mark.parametrize(
+        ("words", "code"), [(["dtolbus-csv"], 2), (["dtolbus-gateway", "serve", "/nowhere"], 3), (["dtolbus", "up"], 2)]
+    )
+    def test_why_a_command_ends_is_one_too(self, words: list[str], code: int) -> None:
+        env = {"DTOLBUS_LOG_FORMAT": "json", "DTOLBUS_CONFIG": "/nowhere.toml"}
+        ended = run(*words, env=env)
+        assert ended.returncode == code
+        (line,) = ended.stderr.splitlines()
+        told = json.loads(line)
+        assert (told["level"], told["logger"], told["exit_code"]) == ("error", words[0], code) or words[1:] == ["up"]
+        assert told["message"]

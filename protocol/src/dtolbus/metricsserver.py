@@ -30,7 +30,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _CONNECTIONS = 8
 _EACH_S = 5.0
 """After this long a connection is cut off, whatever it does."""
-_LOOK_S = 0.5
+_LOOK_S = 0.2
 _PROBLEMS = 20
 _LONGEST = 1000
 

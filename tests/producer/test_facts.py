@@ -1,0 +1,136 @@
+"""What producer and gateway tell of themselves where something is wrong."""
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.protocol.specimens import block, block_run
+
+from dtolbus import files
+from dtolbus.errors import CannotStartError, UsageError
+from dtolbus.metricsoptions import MetricsPlace
+from dtolbus.registrations import Registration, SinkPosition
+from dtolbus_producer import acquisitionfacts
+from dtolbus_producer.acquisitionfacts import AcquisitionFacts, TaskFacts
+from dtolbus_producer.attending import Attendance
+from dtolbus_producer.children import Child, ChildSpec
+from dtolbus_producer.childrenfacts import ChildrenFacts, give_places
+from dtolbus_producer.gatewayfacts import Lags, connections
+from dtolbus_producer.intake import Intake
+from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.journalconfig import JournalConfig
+from dtolbus_producer.registry import encode_registration
+from dtolbus_producer.tailing import RunHead
+
+RUN = block_run("0190a5f4-0000-7000-8000-000000000001", device="d", task="t")
+NEXT = block_run("0190a5f4-0000-7000-8000-000000000002", device="d", task="t")
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:15E1 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   1: 0100007F:15E1 0100007F:9C40 01 00000000:00000000 00:00000000 00000000     0        0 2 1 0 20 4 30 10 -1
+   2: 0100007F:9C40 0100007F:15E1 01 00000000:00000000 00:00000000 00000000     0        0 3 1 0 20 4 30 10 -1
+   3: 0100007F:15E2 0100007F:9C42 06 00000000:00000000 00:00000000 00000000     0        0 0 3 0
+"""
+
+
+def test_runs_of_a_task_are_added_up(tmp_path: Path) -> None:
+    facts = TaskFacts("d", "t")
+    assert facts.problem(time.monotonic()) == "d/t has no run yet"
+    for run, count in ((RUN, 3), (NEXT, 2)):
+        writer = RunWriter(tmp_path, run)
+        facts.opened(writer)
+        for index in range(count):
+            writer.append(block(run, index))
+        assert facts.is_recording
+        assert facts.problem(time.monotonic()) == ""
+        writer.close("interrupted" if run is RUN else "ended")
+        told = facts.problem(time.monotonic())
+        assert told == ("d/t does not record: its run was interrupted after 3 records" if run is RUN else "")
+    written = facts.written()
+    assert (written.runs, written.records, written.samples) == (2, 5, 50)
+    assert written.size == sum(path.stat().st_size for path in tmp_path.rglob("*.dt-raw"))
+    assert sum(facts.syncs.counts) > 0
+
+
+def test_a_disk_that_stands_still_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acquisitionfacts, "STALLED_S", 0.0)
+    facts = TaskFacts("d", "t")
+    writer = RunWriter(tmp_path, RUN, sync_ms=3_600_000)
+    facts.opened(writer)
+    writer.append(block(RUN, 0))
+    assert facts.problem(time.monotonic()).startswith("d/t: 1 records have waited for the disk for ")
+    writer.close()
+
+
+def test_what_the_queue_had_no_room_for_is_told(tmp_path: Path) -> None:
+    facts, attendance = TaskFacts("d", "t"), Attendance("d/t")
+    facts.attended(attendance)
+
+    def open_writer(_: object) -> RunWriter:
+        writer = RunWriter(tmp_path, RUN)
+        facts.opened(writer)
+        return writer
+
+    intake = Intake(RUN, 0, open_writer, 4)
+    attendance._intake = intake
+    intake._queue.maxsize = 1
+    with intake._turn:
+        for n in range(200):
+            intake.offer(lambda index: block(RUN, index), 10 * n, 10)
+    intake.finish("ended", None)  # type: ignore[arg-type]  # no clock
+    written = facts.written()
+    assert written.overruns == intake.overruns > 0
+    assert written.lost_samples == intake.lost_samples > 0
+    facts.attended(Attendance("d/t"))
+    assert facts.written().lost_samples == intake.lost_samples
+
+
+def test_a_journal_that_is_full_is_told(tmp_path: Path) -> None:
+    facts = AcquisitionFacts("d", ["t"], tmp_path, JournalConfig(), lambda: "the journal is full")
+    facts.tasks["t"].is_done = True
+    assert facts.problems() == ["the journal is full"]
+
+
+def test_lag_is_of_what_a_sink_takes_also_where_it_does_not_run(tmp_path: Path) -> None:
+    (tmp_path / "sinks").mkdir()
+    away = Registration(
+        name="away", sink="csv", place="p", destination_id="1", positions={RUN.run_id: SinkPosition("d/t", 4)}
+    )
+    files.replace(tmp_path / "sinks" / "away.json", encode_registration(away))
+    (tmp_path / "sinks" / "odd.json").write_text("{")
+    readings = Registration(name="readings", sink="csv", place="q", destination_id="2", topics=("reading/",))
+    lags, runs = Lags(tmp_path), [RunHead(RUN, 10, True), RunHead(NEXT, 5, False)]
+    assert lags.of({"readings": readings}, runs) == {"away": 11, "readings": 0}
+    has_all = {RUN.run_id: SinkPosition("d/t", 10), NEXT.run_id: SinkPosition("d/t", 5)}
+    here = Registration(name="away", sink="csv", place="p", destination_id="1", positions=has_all)
+    assert lags.of({"away": here}, runs) == {"away": 0}
+    assert lags.of({"away": here}, [runs[0], RunHead(NEXT, 8, False)]) == {"away": 3}
+    anew = Registration(name="away", sink="csv", place="p", destination_id="3")
+    assert lags.of({"away": anew}, runs) == {"away": 15}
+
+
+def test_connections_are_counted_at_the_end_that_serves() -> None:
+    assert connections(TCP, (0x15E1, 0x15E2)) == {0x15E1: 1, 0x15E2: 0}
+
+
+def test_a_part_that_does_not_run_is_told(tmp_path: Path) -> None:
+    child = Child(ChildSpec("sink-csv", lambda: ["x"]), tmp_path)
+    facts = ChildrenFacts([child])
+    assert facts.problems() == ["sink-csv does not run"]
+    child.failure = "no room"
+    assert facts.problems() == ["sink-csv has ended: no room"]
+
+
+def test_ports_that_there_are_not(tmp_path: Path) -> None:
+    children = [Child(ChildSpec(name, lambda: ["x"]), tmp_path) for name in "ab"]
+    with pytest.raises(UsageError, match="--metrics-port 65534: this one and the 2 behind it are needed"):
+        give_places(children, MetricsPlace(65534))
+    assert give_places(children, None) == []
+    assert all(child.spec.environment == {} for child in children)
+
+
+def test_a_port_of_a_part_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtolbus_producer.childrenfacts.port_problem", lambda _, port: "in use" if port == 7 else None)
+    children = [Child(ChildSpec(name, lambda: ["x"]), tmp_path) for name in "ab"]
+    with pytest.raises(CannotStartError, match="port 7 is in use, or choose another --metrics-port: b tells"):
+        give_places(children, MetricsPlace(5))
