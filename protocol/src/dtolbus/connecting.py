@@ -13,7 +13,7 @@ CURVE_BYTES = 64
 """So much longer than its frame is at most what travels of it with keys."""
 
 _COPIED_BYTES = 8 << 10
-"""Of a frame: a larger one is kept where libzmq received it; smaller ones lie together in a buffer of this size there."""
+"""Of a frame: a larger one is kept where libzmq received it; smaller ones share a buffer of this size there."""
 
 
 def received(socket: "zmq.Socket[bytes]") -> list[Frame]:
