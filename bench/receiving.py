@@ -1,4 +1,4 @@
-"""The receiving end of `wire`, in a process of its own: `python -m bench.receiving HOW URL BYTES [KEYFILE]`.
+"""The receiving end of `wire`, in a process of its own: `python -m bench.receiving HOW URL BYTES [KEY]`.
 
 Writes `r` to stdout once it hears the publisher, and then `c` for every EVERY blocks that it has in its hands. Ends
 when stdin does.
@@ -28,7 +28,7 @@ def main() -> None:
     if how == "tcp":
         _receive_tcp(url, int(size), _counter())
     elif how == "bare":
-        _receive_bare(url, int(size), _counter())
+        _receive_bare(url, int(size), _counter(), *keys)
     else:
         _receive_ours(url, _counter(), *keys)
 
@@ -63,8 +63,13 @@ def _receive_ours(url: str, count: Counter, key: str | None = None) -> None:
             count()
 
 
-def _receive_bare(url: str, size: int, count: Counter) -> None:
+def _receive_bare(url: str, size: int, count: Counter, server: str | None = None) -> None:
     found: zmq.Socket[bytes] = zmq.Context().socket(zmq.SUB)
+    if server is not None:
+        public, secret = zmq.curve_keypair()
+        found.set(zmq.CURVE_SERVERKEY, server.encode())
+        found.set(zmq.CURVE_PUBLICKEY, public)
+        found.set(zmq.CURVE_SECRETKEY, secret)
     found.connect(url)
     found.subscribe(b"")
     found.recv_multipart()

@@ -117,11 +117,14 @@ class Ours:
 
 
 class Bare:
-    """pyzmq alone: the frames of one block, encoded beforehand."""
+    """pyzmq alone: the frames of one block, encoded beforehand; with a secret key, by CURVE to whoever comes."""
 
-    def __init__(self, run: RunInfo, port: int, block: DaqBlock) -> None:
+    def __init__(self, run: RunInfo, port: int, block: DaqBlock, secret: bytes | None = None) -> None:
         self._context = zmq.Context()
         self._pub: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
+        if secret is not None:
+            self._pub.set(zmq.CURVE_SERVER, 1)
+            self._pub.set(zmq.CURVE_SECRETKEY, secret)
         self._pub.bind(f"tcp://127.0.0.1:{port}")
         self._frames = encode(RunRecord(run, block))
         self._copy = sum(map(len, self._frames)) < COPY_BELOW
@@ -214,23 +217,27 @@ def line(
     made: Sequence[DaqBlock],
     receivers: int = 1,
 ) -> Iterator[Line]:
-    """Give a trial of one way: `ours`, `curve`, `bare` or `tcp`; all that it started ends afterwards."""
+    """Give a trial of one way: `ours`, `bare`, both also `-curve`, or `tcp`; all that it started ends afterwards."""
     port = free_port()
     keys: list[str] = []
     path: Ours | Bare | Tcp
     with contextlib.ExitStack() as stack:
         if how == "ours":
             path = Ours(run, port)
-        elif how == "curve":
+        elif how == "ours-curve":
             ring = KeyRing(Place(stack.enter_context(tempfile.TemporaryDirectory(prefix="dtolbus-bench-"))))
             keys = [str(ring.new("bench", "read"))]
             path = Ours(run, port, ring)
         elif how == "bare":
             path = Bare(run, port, made[0])
+        elif how == "bare-curve":
+            public, secret = zmq.curve_keypair()
+            keys = [public.decode()]
+            path = Bare(run, port, made[0], secret)
         else:
             path = Tcp(port)
         stack.callback(path.close)
-        kind = "ours" if how == "curve" else how
+        kind = how.removesuffix("-curve")
         started = []
         for _ in range(receivers):
             receiver = Receiver(kind, f"tcp://127.0.0.1:{port}", size_of(made[0]), keys)

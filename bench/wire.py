@@ -15,6 +15,7 @@ from dtolbus.records import DaqBlock, RunInfo
 
 SIZES = ((SMALL, "16 kB", 0.85, 0.20), (LARGE, "200 kB", 0.90, 0.60))
 """Samples a channel, and the goals against pyzmq and TCP."""
+_ALONE_TRIALS = 5
 
 
 def cases(setting: Setting) -> Iterator[Case]:
@@ -53,7 +54,7 @@ def curve_cases(setting: Setting) -> Iterator[Case]:
     """The same with CURVE, against without."""
     for samples, size, *_ in SIZES[: 1 if setting.quick else None]:
         run, made = _blocks(setting, samples)
-        with line("curve", run, made) as curve, line("ours", run, made) as plain:
+        with line("ours-curve", run, made) as curve, line("ours", run, made) as plain:
             yield Case(
                 "wire-curve",
                 f"{size} with CURVE, against without",
@@ -61,6 +62,7 @@ def curve_cases(setting: Setting) -> Iterator[Case]:
                 curve,
                 plain,
                 at_least(0.5),
+                note=partial(_alone, run, made, "bare-curve"),
             )
 
 
@@ -69,7 +71,25 @@ def fanout_cases(setting: Setting) -> Iterator[Case]:
     for samples, size, *_ in SIZES[: 1 if setting.quick else None]:
         run, made = _blocks(setting, samples)
         with line("ours", run, made, receivers=4) as four, line("ours", run, made) as one:
-            yield Case("wire-fanout", f"{size} to 4 subscribers, against 1", "MB/s", four, one, at_least(1.0))
+            yield Case(
+                "wire-fanout",
+                f"{size} to 4 subscribers, against 1",
+                "MB/s",
+                four,
+                one,
+                at_least(1.0),
+                note=partial(_alone, run, made, "bare", receivers=4),
+            )
+
+
+def _alone(run: RunInfo, made: Sequence[DaqBlock], how: str, receivers: int = 1) -> str:
+    """Return what the same comes to by pyzmq, with and without by turns as well."""
+    with line(how, run, made, receivers) as changed, line("bare", run, made) as plain:
+        for number in range(_ALONE_TRIALS + 1):  # the first of them warms up
+            for trial in (plain, changed) if number % 2 else (changed, plain):
+                trial()
+        ratio = median(changed.rates[1:]) / median(plain.rates[1:])
+    return f"pyzmq alone, which decodes nothing: {ratio:.2f} of its {median(plain.rates[1:]):.0f} MB/s"
 
 
 def _blocks(setting: Setting, samples: int) -> tuple[RunInfo, Sequence[DaqBlock]]:

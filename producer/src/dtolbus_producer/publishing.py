@@ -42,11 +42,11 @@ class Publisher:
         """Bytes of what was published last, as far as it may be queued for a subscriber that takes nothing."""
         return sum(self._sizes)
 
-    def publish(self, frames: list[Frame], *, copy: bool) -> None:
-        """Send to all who subscribed; those who are behind by more than the mark miss it."""
+    def publish(self, frames: list[Frame], size: int, *, copy: bool) -> None:
+        """Send frames of `size` bytes together to all who subscribed; those behind by more than the mark miss it."""
         socket = self._binding.socket
         if socket is not None:
-            self._sizes.append(sum(map(len, frames)))
+            self._sizes.append(size)
             *before, last = frames
             for frame in before:
                 socket.send(frame, zmq.SNDMORE, copy)

@@ -102,8 +102,9 @@ class GatewaySockets:
 
         What no receiver takes is left out: one oversize frame would silence them for ever.
         """
-        if fits(frames):
-            self._pub.publish(frames, copy=_small(frames))
+        size = sum(map(len, frames))
+        if size <= MAX_HEADER_BYTES or fits(frames):
+            self._pub.publish(frames, size, copy=size < _COPY_BELOW_BYTES)
 
     def tend(self, now: float) -> None:
         """Take what subscribers say, and notice which keys are allowed; `now` is monotonic, s.
@@ -146,7 +147,8 @@ class GatewaySockets:
         if router is None:
             raise ClientGoneError
         try:
-            router.send_multipart([client, *frames], zmq.NOBLOCK, copy=_small(frames))
+            small = sum(map(len, frames)) < _COPY_BELOW_BYTES
+            router.send_multipart([client, *frames], zmq.NOBLOCK, copy=small)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -193,10 +195,6 @@ class GatewaySockets:
         except zmq.ZMQError as error:
             socket.close(linger=0)
             raise CannotStartError(_why_not(error, address, port, option)) from error
-
-
-def _small(frames: list[Frame]) -> bool:
-    return sum(map(len, frames)) < _COPY_BELOW_BYTES
 
 
 def _why_not(error: zmq.ZMQError, address: str, port: int, option: str) -> str:

@@ -24,7 +24,7 @@ _CACHED_BYTES = 4 << 20
 """Of the headers that are kept; what is read from them may take 60 times as much."""
 
 
-class BlockFields(msgspec.Struct, frozen=True, array_like=True):
+class BlockFields(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a block's header says beside what all blocks of its run have in common."""
 
     index: Count

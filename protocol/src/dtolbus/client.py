@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import msgspec
 import zmq
@@ -53,8 +52,14 @@ _MARK_BYTES = 32 << 20
 """Live records queue up to about as many bytes where what is dropped can be fetched."""
 _LEAST_MARK = 16
 _LINGER_MS = 500
+_READABLE = int(zmq.POLLIN)
 _CREDIT = 128
 """Records granted in advance of being taken, well below the mark."""
+
+
+def _is_readable(socket: "zmq.Socket[bytes]") -> bool:
+    events = socket.get(zmq.EVENTS)
+    return isinstance(events, int) and events & _READABLE != 0
 
 
 @dataclass(frozen=True)
@@ -166,15 +171,17 @@ class Client:
         fetched = self._is_catchup(socket)
         messages: list[Message] = []
         size = 0
-        for _ in range(_BATCH):
-            message = self._next(socket) if size < _BATCH_BYTES else None
+        while len(messages) < _BATCH and size < _BATCH_BYTES:
+            if len(messages) == 1 and not _is_readable(socket):
+                break  # it came alone: an exception would cost more than the question
+            message = self._next(socket)
             if message is None:
                 break
             messages.append(message)
             if message.__class__ is RunRecord:
                 record_size = size_of(message.record)
                 size += record_size
-                if not fetched and record_size > self._largest:
+                if record_size > self._largest and not fetched:
                     self._lower_mark(record_size)
         return self._admitted(messages, fetched)
 
@@ -186,14 +193,15 @@ class Client:
         ready: list[Item] = []
         is_noted = False
         for message in messages:
-            is_live = not fetched and isinstance(message, RunRecord)
-            # a live record that is simply the next one needs nothing more; of a batch the first is noted
-            arrived = self.sequencer.in_order(cast(RunRecord, message)) if is_live and is_noted else None
-            if arrived is not None:
-                ready.append(arrived)
-                continue
+            if message.__class__ is RunRecord and not fetched:
+                if not is_noted:  # of a batch the first is enough
+                    self._note(message, fetched)
+                    is_noted = True
+                arrived = self.sequencer.in_order(message)
+                if arrived is not None:  # it is simply the next one, and needs nothing more
+                    ready.append(arrived)
+                    continue
             ready += self._take(message, fetched)
-            is_noted = is_noted or is_live
         return ready
 
     def _is_admitted(self, fetched: bool) -> bool:

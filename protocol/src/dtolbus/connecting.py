@@ -12,8 +12,8 @@ MARK = 1000
 CURVE_BYTES = 64
 """So much longer than its frame is at most what travels of it with keys."""
 
-_COPIED_BYTES = 64 << 10
-"""Of a frame: a larger one is kept where libzmq received it."""
+_COPIED_BYTES = 8 << 10
+"""Of a frame: a larger one is kept where libzmq received it; smaller ones share a buffer of this size there."""
 
 
 def received(socket: "zmq.Socket[bytes]") -> list[Frame]:
@@ -22,7 +22,7 @@ def received(socket: "zmq.Socket[bytes]") -> list[Frame]:
     frames: list[Frame] = [part.bytes]
     while part.more:
         part = socket.recv(zmq.NOBLOCK, False)
-        frames.append(part.bytes if len(part) < _COPIED_BYTES else part.buffer.toreadonly())
+        frames.append(part.bytes if len(part) <= _COPIED_BYTES else part.buffer.toreadonly())
     return frames
 
 

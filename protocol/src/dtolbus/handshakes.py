@@ -156,7 +156,7 @@ class Entrance:
         if now - heard_at >= _QUIET_S or self.trouble:
             for handshakes in known:
                 handshakes.look()
-        troubled = next((handshakes for handshakes in known if handshakes.words()), None)
+        troubled = next((handshakes for handshakes in known if handshakes.seen.failure and handshakes.words()), None)
         if troubled is not None:
             self.trouble = troubled.words()
             if troubled.seen.failure not in self._told:

@@ -31,11 +31,10 @@ def block_of_run(
     `read_started_at` and `read_finished_at` are instants, or ns since 1970.
     Raises ValueError for codes of another shape, and ValueError or ArithmeticError for times that cannot be.
     """
-    if codes.ndim != 2 or codes.shape[0] != len(run.channels) or (codes.shape[1] and not codes.shape[0]):
-        raise ValueError(
-            f"codes of shape {codes.shape} for {len(run.channels)} channels: it must be (channels, samples)"
-        )
-    samples = codes.shape[1]
+    shape: tuple[int, ...] = codes.shape
+    if len(shape) != 2 or shape[0] != len(run.channels) or (shape[1] and not shape[0]):
+        raise ValueError(f"codes of shape {shape} for {len(run.channels)} channels: it must be (channels, samples)")
+    samples = shape[1]
     known = run.block_period_ns, run.started_at  # raise where the run has no times
     if not -LARGEST <= clock.utc_ns <= LARGEST:
         raise OverflowError(f"{clock.utc_ns} ns since 1970 is no date")
@@ -80,7 +79,10 @@ def read_ns(block: DaqBlock) -> tuple[int | None, int | None]:
     """Return when the block's fetch began and ended, ns since 1970, floored to the µs that a datetime holds."""
     known = block.__dict__
     if "_run" in known:
-        return _whole_micros(known.get("_read_started")), _whole_micros(known.get("_read_finished"))
+        started, finished = known.get("_read_started"), known.get("_read_finished")
+        if started.__class__ is finished.__class__ is int:
+            return started // 1000 * 1000, finished // 1000 * 1000
+        return _whole_micros(started), _whole_micros(finished)
     return _whole_micros(block.read_started_at), _whole_micros(block.read_finished_at)
 
 

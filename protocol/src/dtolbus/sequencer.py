@@ -95,7 +95,8 @@ def size_of(record: Record) -> int:
         codes = 8 * len(record.channels) * record.samples_per_channel
     else:
         codes = record.raw_codes.nbytes
-    return 2000 + codes + sum([status.nbytes for status in record.sensor_status.values()])
+    statuses = vars(record).get("sensor_status")  # as an attribute it would be made where there is none
+    return 2000 + codes + (sum([status.nbytes for status in statuses.values()]) if statuses else 0)
 
 
 def _everything(_: RunInfo) -> bool:

@@ -369,7 +369,7 @@ def _array(frame: Frame, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
     kind = _DTYPES.get(dtype)
     if kind is None:
         raise WireError(f"an array of type {dtype!r}; allowed are {', '.join(sorted(_DTYPES))}")
-    if len(shape) != 2 or min(shape) < 0 or shape[0] * shape[1] * kind.itemsize != len(frame):
+    if len(shape) != 2 or shape[0] < 0 or shape[1] < 0 or shape[0] * shape[1] * kind.itemsize != len(frame):
         raise WireError(f"a frame of {len(frame)} bytes for an array of shape {shape} and type {dtype}")
     return np.ndarray(shape, kind, frame)
 
