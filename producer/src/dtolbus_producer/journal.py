@@ -71,7 +71,8 @@ class RunWriter:
         self._segment_bytes = segment_bytes
         self._segment_ns = round(segment_s * 1e9)
         self._rolled = rolled
-        self._state = threading.Condition(threading.RLock())
+        self._turn = threading.RLock()
+        self._state = threading.Condition(self._turn)
         self._stop = threading.Event()
         self._next = self._durable = 0
         self._unsynced: deque[tuple[Record, int]] = deque()
@@ -134,10 +135,11 @@ class RunWriter:
         if record.index != self._next:
             raise ValueError(f"record {record.index} appended where {self._next} is next")
         record = storable(record)
-        with self._state:
+        with self._turn:  # as `_state` has it, at half the time
             while self._unsynced_bytes > UNSYNCED_BYTES and self._error is None:
                 self._state.wait()
-            self._raise_error()
+            if self._error is not None:
+                self._raise_error()
             self._roll()
             try:
                 self._put(record)

@@ -14,6 +14,8 @@ _SECOND_NS = 1_000_000_000
 _INT64 = 1 << 63
 _second = (0, "1970-01-01T00:00:00")
 """The second that was last written, since 1970, and its text."""
+_period = (1.0, "1.0")
+"""The sample period that was last written, ns, and its text."""
 
 
 def usual_header(block: DaqBlock, seq: int) -> bytes | None:
@@ -31,12 +33,29 @@ def usual_header(block: DaqBlock, seq: int) -> bytes | None:
     return (
         f'{{"seq":{seq},"event_kind":"buffer_done","first_sample_index":{first},"valid_samples":{samples},'
         f'"buffer_capacity":{samples},"t_mono_ns":{t_mono_ns},"t_utc":"{utc_text(clock.utc_ns)}","flags":[],'
-        f'"block_index":{block.block_index},"clock":{_json(clock).decode()},"t_midpoint_mono_ns":{midpoint}'
+        f'"block_index":{block.block_index},"clock":[{clock.utc_ns},{_period_text(clock.period_ns)}],"t_midpoint_mono_ns":{midpoint}'
         f'{read},"is_linearised":true'
     ).encode()
 
 
+def _period_text(period_ns: float) -> str:
+    global _period
+    known = _period
+    if known[0] == period_ns and period_ns and type(period_ns) is float:  # 0.0 and -0.0, 1.0 and 1 are equal
+        return known[1]
+    text = _json(period_ns).decode()
+    if type(period_ns) is float:
+        _period = (period_ns, text)
+    return text
+
+
 def _read_text(started: datetime | int | None, finished: datetime | int | None) -> str:
+    if isinstance(started, int) and isinstance(finished, int):
+        elapsed_s = (finished // 1000 - started // 1000) / 1_000_000
+        return (
+            f',"read_started_at":"{utc_text(started)}","read_finished_at":"{utc_text(finished)}"'
+            f',"elapsed_s":{_json(elapsed_s).decode()}'
+        )
     text = "" if started is None else f',"read_started_at":"{_text(started)}"'
     if finished is not None:
         text += f',"read_finished_at":"{_text(finished)}"'

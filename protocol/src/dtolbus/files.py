@@ -73,7 +73,9 @@ def read_start(path: Path, size: int) -> bytes:
 
 def append(fd: int, parts: Sequence[Bytes]) -> int:
     """Append the parts, all of them, and return how many bytes they were. Raises OSError (ENOSPC, EIO)."""
-    total = sum([len(part) if isinstance(part, bytes) else part.nbytes for part in parts])
+    total = 0
+    for part in parts:
+        total += len(part) if isinstance(part, bytes) else part.nbytes
     written = _write(fd, parts) if total else 0
     if written < total:
         _append_rest(fd, [memoryview(part).cast("B") for part in parts if len(part)], written)

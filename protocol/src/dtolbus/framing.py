@@ -31,6 +31,7 @@ RAW_FORMAT_VERSION = 2
 LENGTH = struct.Struct("<I")
 MAX_HEADER_BYTES = 4 * 1024 * 1024
 _CHECKSUM = b',"checksum":"'
+_SEAL_BYTES = len(_CHECKSUM) + 16 + len(b'"}')
 
 
 class EventInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,11 +90,6 @@ class FileHeader(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.json.Encoder()
 _chunk_decoder = msgspec.json.Decoder(ChunkHeader)
-
-
-def framed(header: bytes) -> bytes:
-    """Return the header with its length before it."""
-    return LENGTH.pack(len(header)) + header
 
 
 def file_header_of(run: RunInfo) -> dict[str, Any]:
@@ -168,7 +164,8 @@ def seal_text(header: bytes, payload: bytes | memoryview) -> list[bytes | memory
 def _sealed(body: bytes, payload: bytes | memoryview) -> bytes:
     digest = xxhash.xxh3_64(body)
     digest.update(payload)
-    return framed(b'%s%s%s"}' % (body, _CHECKSUM, digest.hexdigest().encode()))
+    size = len(body) + _SEAL_BYTES
+    return b'%b%b%b%016x"}' % (LENGTH.pack(size), body, _CHECKSUM, digest.intdigest())
 
 
 def checksum_holds(header: bytes, payload: bytes | memoryview) -> bool | None:

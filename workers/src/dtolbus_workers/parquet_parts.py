@@ -16,6 +16,8 @@ from dtolbus import files
 
 STATISTICS = ("block_index", "reading_index", "sample_index", "t_mono_ns", "t_utc")
 """Columns whose ranges a reader can use to skip row groups; others have none, for they cost time."""
+_BATCH_ROWS = 1 << 17
+"""Encoded at once: with the library's 1024, a tenth of the time goes to beginning a batch."""
 
 
 def writer_options(schema: Any, compression: str | None, use_dictionary: bool) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def writer_options(schema: Any, compression: str | None, use_dictionary: bool) -
         "compression_level": 1 if compression == "zstd" else None,
         "use_dictionary": texts if use_dictionary and texts else False,
         "column_encoding": encodings or None,
+        "write_batch_size": _BATCH_ROWS,
         "write_statistics": [name for name in STATISTICS if name in schema.names],
     }
 
