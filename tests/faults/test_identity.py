@@ -17,7 +17,7 @@ from dtolbus.errors import CannotStartError
 from dtolbus.registrations import read_registrations
 from dtolbus.wire import Hello, RunPosition
 from dtolbus_producer.journal import RunWriter
-from dtolbus_producer.registry import registered
+from dtolbus_producer.registering import registered
 from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.certificate import Certificate
 from dtolbus_workers.parquet_destination import ParquetDestination

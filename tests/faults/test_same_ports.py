@@ -121,6 +121,8 @@ def test_a_hello_for_another_gateway_is_refused_and_leaves_nothing(tmp_path: Pat
 
 def test_an_acknowledgement_counts_where_its_worker_said_hello(tmp_path: Path) -> None:
     """What a worker had to tell a gateway that was replaced is not for a sink of that name here."""
+    for run_id in ("r", "q"):
+        (tmp_path / "journal" / "d" / "t" / run_id).mkdir(parents=True)
     with RunningGateway(tmp_path) as gateway, gateway.client() as ours, gateway.client() as stranger:
         ours.hello(worker="sqlite", destination_id="d")
         stranger.send(Ack("sqlite", "d", "t", "r", 7))

@@ -99,12 +99,12 @@ def _received(message: wire.Message) -> None:
 def _registered(message: wire.Hello | wire.Ack) -> None:
     """What a gateway does with a worker's word."""
     data = places.fresh("data")
-    registry = Registry(data)
+    registry = Registry(data, lambda run_id: False)
     if isinstance(message, wire.Hello):
         registry.hello(message)
     else:
         registry.hello(wire.Hello(worker=message.worker, sink="csv", place="x", destination_id="d"))
-        registry.ack(message)
+        registry.ack(message, "dt9806/vibration")
     registry.close()
     for path in (data / "sinks").iterdir():
         places.inside(data, path, depth=2)
@@ -187,9 +187,9 @@ def registration(data: bytes) -> None:
         sink.has_samples(run, 0)
     with contextlib.suppress(UsageError):
         registered.registered_sinks(where, "postgresql://localhost/lab")
-    registry = Registry(where)
+    registry = Registry(where, lambda run_id: True)
     registry.hello(wire.Hello(worker="lab", sink="csv", place="x", destination_id="d"))
-    registry.ack(wire.Ack("lab", "dt9806", "vibration", "run-1", 3))
+    registry.ack(wire.Ack("lab", "dt9806", "vibration", "run-1", 3), "dt9806/vibration")
     registry.close()
     places.check_canary()
 

@@ -529,7 +529,7 @@ class TestRegistrations:
     def test_what_cannot_be_written_now_is_written_later(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        (tmp_path / "journal").mkdir()
+        (tmp_path / "journal" / "d" / "t" / "run-1").mkdir(parents=True)
         replace, shortages = files.replace, [OSError(errno.EMFILE, "Too many open files")] * 2
 
         def with_shortages(path: Path, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """Key files: who can read them, what is taken for one, and that no secret shows anywhere."""
 
+import errno
 import json
 import os
 import stat
@@ -24,6 +25,7 @@ from dtolbus.keys import (
     encode_keys,
     is_key,
     load_keys,
+    load_server_keys,
     new_keys,
     public_key,
     raw_key,
@@ -186,6 +188,46 @@ def test_a_sink_of_the_stack_gets_a_key_and_keeps_it(ring: KeyRing) -> None:
     ring.allow("csv", None, "read")
     with pytest.raises(CannotStartError, match="may only read"):
         ring.of_sink("csv")
+
+
+def test_a_key_that_could_not_be_allowed_is_not_left_behind(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full: the name is free once there is room."""
+    ring.new("lab", "read")
+    replace = privatefiles.replace
+
+    def full(path: Path, data: bytes) -> None:
+        if path.parent == ring.allowed_folder:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        replace(path, data)
+
+    monkeypatch.setattr(privatefiles, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        ring.new("rig", "sink")
+    monkeypatch.undo()
+    assert not ring.key_file("rig").exists()
+    assert load_keys(ring.new("rig", "sink")).name == "rig"
+
+
+def test_a_pair_of_the_gateway_that_is_made_anew_is_the_one_to_copy(ring: KeyRing) -> None:
+    ring.new("lab", "read")
+    ring.server_file.unlink()
+    keys = load_keys(ring.new("rig", "read"))
+    assert keys.server == public_key(str(ring.server_public_file), "--server-key")
+    assert keys.server == load_server_keys(ring.server_file).public
+
+
+@POSIX
+def test_one_file_that_leads_nowhere_keeps_nobody_else_out(ring: KeyRing, caplog: pytest.LogCaptureFixture) -> None:
+    ring.new("lab", "read")
+    for name, leads_to in (("loop", "loop"), ("nowhere", "not/there"), ("away", "/proc/self/mem")):
+        (ring.allowed_folder / name).symlink_to(leads_to)
+    (ring.allowed_folder / "folder").mkdir()
+    os.mkfifo(ring.allowed_folder / "pipe")
+    allowed = AllowedKeys(ring.allowed_folder)
+    assert list(allowed.read()) == ["lab"]
+    assert allowed.read() is allowed.read()
+    told = {Path(vars(record)["file"]).name for record in caplog.records}
+    assert {"loop", "folder", "pipe"} <= told
 
 
 def test_what_changed_is_noticed(ring: KeyRing) -> None:

@@ -111,7 +111,7 @@ class Gateway:
         self._fetches = FetchService(self._tail.held, catchup_mb_s)
         self._welcomes: OrderedDict[bytes, Iterator[list[Frame]]] = OrderedDict()
         """What is left to tell of the runs, by client."""
-        self._registry = Registry(data)
+        self._registry = Registry(data, self._tail.has_had)
         self._workers: dict[str, bytes] = {}
         """Who said Hello last under each name."""
         self._requests = TokenBucket(REQUESTS_S)
@@ -250,7 +250,10 @@ class Gateway:
         """Take an acknowledgement of who said Hello on this connection: any other may be meant for another gateway."""
         if self._workers.get(ack.worker) != client:
             return Refused(f"no sink {ack.worker!r} is registered: say Hello", is_unregistered=True)
-        return self._registry.ack(ack)
+        refused = self._registry.ack(ack, self._tail.stream_of(ack.device, ack.task, ack.run_id))
+        if refused is not None and not refused.is_unregistered:
+            self._count(f"the sink {ack.worker}", refused.why)
+        return refused
 
     def _unwritten(self, worker: str) -> list[Frame]:
         why = self._registry.unwritten(worker)

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,64 +19,17 @@ from dtolbus.registrations import (
     read_registration,
     registration_path,
 )
-from dtolbus.topics import name_fault, stream_name
+from dtolbus.topics import name_fault
 from dtolbus.wire import Ack, Hello, Refused
+from dtolbus_producer.registering import HasHad, acked, is_elsewhere, registered
 
 log = logging.getLogger(__name__)
 
 WRITE_EVERY_S = 0.2
-
-
-def registered(
-    known: Registration | None, hello: Hello, seen_utc: str, told_before: Collection[str] | None = ()
-) -> Registration:
-    """Return what stands in a sink's file after its Hello, which says what its destination has now.
-
-    A destination may have less than it acknowledged: it was restored from a backup. `told_before` are runs that earlier
-    parts of the Hello named; None while further parts are to come: what they may name stays as it is known.
-    """
-    is_same = known is not None and known.destination_id == hello.destination_id
-    before = known.positions if known is not None and is_same else {}
-    positions = {}
-    for said in hello.positions:
-        stream, was = _stream(said.device, said.task), before.get(said.run_id, SinkPosition("", 0))
-        positions[said.run_id] = SinkPosition(stream or was.stream, said.next, min(was.backfilled, said.next))
-    for run_id, was in before.items():
-        if run_id not in positions and (told_before is None or run_id in told_before):
-            positions[run_id] = was
-    positions = {run_id: _marked(position, run_id, known, hello) for run_id, position in positions.items()}
-    return Registration(
-        name=hello.worker,
-        sink=hello.sink,
-        place=hello.place,
-        destination_id=hello.destination_id,
-        topics=hello.topics,
-        options=hello.options,
-        positions=positions,
-        seen_utc=seen_utc,
-    )
-
-
-def _marked(position: SinkPosition, run_id: str, known: Registration | None, hello: Hello) -> SinkPosition:
-    """Return the position with the part of it that this journal's gateway did not see stored with samples."""
-    before = None
-    if known is not None and known.destination_id == hello.destination_id and known.keeps_samples:
-        before = known.positions.get(run_id)
-    return msgspec.structs.replace(position, summarised=position.position if before is None else before.summarised)
-
-
-def is_elsewhere(known: Registration, hello: Hello) -> bool:
-    """Return whether a Hello comes from another destination than the registered one, at another place.
-
-    Another destination at the same place is one that was made anew: it begins from zero.
-    """
-    if known.destination_id == hello.destination_id:
-        return False
-    return _where(known) != _where(hello)
-
-
-def _where(sink: Registration | Hello) -> tuple[str, str | None]:
-    return sink.place, sink.options.get("host")
+MOST_SINKS = 1000
+"""Of a journal; without keys, whoever reaches the gateway could register any number."""
+UNKNOWN_RUN = "this journal has no such run: what is acknowledged of it does not count"
+_COUNT_EVERY_S = 1.0
 
 
 class _Change(NamedTuple):
@@ -98,8 +50,10 @@ class _Acked(NamedTuple):
 class Registry:
     """Takes Hello and Ack; writes what changed on a thread of its own, so that a slow disk delays no publishing."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, has_had: HasHad) -> None:
+        """`has_had` tells of a run's id whether the journal has it, or had it."""
         self._data = data
+        self._has_had = has_had
         self._known: dict[str, Registration] = {}
         self._acked: dict[str, _Acked] = {}
         """By worker: what it acknowledged since that was last folded into what is known of it."""
@@ -114,6 +68,8 @@ class Registry:
         self._unwritten: dict[str, str] = {}
         """What could not be written the last time, by name, and why."""
         files.make_folder(data / SINKS_FOLDER)
+        self._count, self._counted_at = self._counted(), time.monotonic()
+        """Sinks at that instant, and those that came since."""
 
     def hello(self, hello: Hello) -> str | None:
         """Register a worker; return why not, where its name is another destination's, or cannot be a file's.
@@ -133,23 +89,31 @@ class Registry:
                 f"`dtolbus sinks forget {known.name}` first"
             )
         if known is None:
+            if self._is_crowded():
+                return f"{MOST_SINKS} sinks are registered: `dtolbus sinks forget` those that will not come back"
             self._new.add(hello.worker)
+            self._count += 1
         told = self._told.pop(hello.worker, set())
-        self._put(registered(known, hello, _now(), None if hello.more else told))
+        made = registered(known, hello, _now(), None if hello.more else told, self._has_had)
+        self._put(made)
         if hello.more:
-            self._told[hello.worker] = told.union(position.run_id for position in hello.positions)
+            self._told[hello.worker] = (told | {said.run_id for said in hello.positions}) & made.positions.keys()
         return None
 
-    def ack(self, ack: Ack) -> Refused | None:
-        """Note how far a worker is; return what to answer one that never said Hello, or was forgotten since."""
+    def ack(self, ack: Ack, stream: str | None) -> Refused | None:
+        """Note how far a worker is; return what to answer one that never said Hello, or was forgotten since.
+
+        `stream` is the run's, None where the journal knows of no such run: then it counts only if it did before.
+        """
         known = None if name_fault(ack.worker) else self._current(ack.worker)
         if known is None:
             return Refused(f"no sink {ack.worker!r} is registered: say Hello", is_unregistered=True)
-        acked = self._acked[ack.worker].positions if ack.worker in self._acked else {}
-        before = acked.get(ack.run_id) or known.positions.get(ack.run_id)
-        summarised = 0 if before is None else before.summarised
-        acked[ack.run_id] = SinkPosition(_stream(ack.device, ack.task), ack.position, ack.backfilled, summarised)
-        self._acked[ack.worker] = _Acked(acked, _now())
+        late = self._acked[ack.worker].positions if ack.worker in self._acked else {}
+        position = acked(known, late.get(ack.run_id), ack, stream)
+        if position is None:
+            return Refused(UNKNOWN_RUN)
+        late[ack.run_id] = position
+        self._acked[ack.worker] = _Acked(late, _now())
         self._known.setdefault(ack.worker, known)
         self._changed.add(ack.worker)
         return None
@@ -218,6 +182,16 @@ class Registry:
                     log.warning("registration not written", extra={"file": str(path), "cause": str(error)})
         return failed
 
+    def _is_crowded(self) -> bool:
+        """Return whether there are as many sinks as there may be; counts again once a second at most."""
+        now = time.monotonic()
+        if self._count >= MOST_SINKS and now - self._counted_at >= _COUNT_EVERY_S:
+            self._counted_at, self._count = now, len(self._new) + self._counted()  # so that none is missed meanwhile
+        return self._count >= MOST_SINKS
+
+    def _counted(self) -> int:
+        return sum(1 for _ in (self._data / SINKS_FOLDER).glob("*.json"))
+
     def _put(self, registration: Registration) -> None:
         self._known[registration.name] = registration
         self._changed.add(registration.name)
@@ -254,11 +228,6 @@ class Registry:
         except (RawFormatError, OSError) as error:
             log.warning("registration cannot be read", extra={"file": str(path), "cause": str(error)})
             return None
-
-
-def _stream(device: str, task: str) -> str:
-    """Return the stream's name; empty where the worker does not know it."""
-    return stream_name(device, task) if device and task else ""
 
 
 def _is_gone(path: Path) -> bool:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from dtolbus.bounds import can_be_announced
 from dtolbus.errors import DtolbusError, WireError
 from dtolbus.records import Gap, RunInfo, RunStatus
-from dtolbus.runs import RUN_FILE, RunFolder
-from dtolbus.topics import unquote
+from dtolbus.runs import RUN_FILE, RunFolder, run_path
+from dtolbus.topics import name_fault, stream_name, unquote
 from dtolbus.wire import Heartbeat, Message, RunRecord
 from dtolbus_producer.catalog import Catalog
 from dtolbus_producer.following import FollowedRun
@@ -63,11 +63,14 @@ class JournalTail:
     """Follows all runs of a journal; `recover` ends a run whose producer is gone, and raises where it is not."""
 
     def __init__(self, journal: Path, recover: Recover) -> None:
+        self._journal = journal
         self._catalog = Catalog(journal)
         self._recover = recover
         self._recovering: threading.Thread | None = None
         self._known: dict[str, _Known] = {}
         self._lively: dict[str, _Known] = {}
+        self._lost: dict[str, str] = {}
+        """By run_id: the stream of one whose folder went."""
         self._discover_at = 0.0
         self._waiting: list[RunFolder] = []
         """Runs that could not be begun, for want of descriptors, say: they are tried again."""
@@ -112,6 +115,24 @@ class JournalTail:
         """Return which runs cannot be read now; `now` is monotonic, s. May be asked from any thread."""
         broken = [known.path for known in self._lively.copy().values() if now < known.broken_until]
         return [f"the run {path} cannot be read" for path in (*broken, *(run.path for run in list(self._waiting)))]
+
+    def has_had(self, run_id: str) -> bool:
+        """Return whether the journal has the run, or lost it since this tails."""
+        return run_id in self._known or run_id in self._lost
+
+    def stream_of(self, device: str, task: str, run_id: str) -> str | None:
+        """Return the stream of a run that the journal has, or had since this tails; None of any other.
+
+        One that is not known by its id may be there under these names all the same, unreadable for the moment.
+        """
+        known = self._known.get(run_id)
+        if known is not None:
+            return stream_name(known.status.info.device, known.status.info.task)
+        if run_id in self._lost:
+            return self._lost[run_id]
+        if any(name_fault(name) for name in (device, task, run_id)):
+            return None
+        return stream_name(device, task) if run_path(self._journal, device, task, run_id).is_dir() else None
 
     def step(self, now: float) -> Iterator[Message]:
         """Yield what is to be published now: new records, then heartbeats that are due; `now` is monotonic, s."""
@@ -167,7 +188,9 @@ class JournalTail:
         known = self._known.pop(unquote(path.name), None)
         if known is None:
             return
-        self._lively.pop(known.status.info.run_id, None)
+        info = known.status.info
+        self._lively.pop(info.run_id, None)
+        self._lost[info.run_id] = stream_name(info.device, info.task)
         if known.followed is not None:
             known.followed.close()
         log.warning(

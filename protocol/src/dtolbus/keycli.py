@@ -1,6 +1,9 @@
 """`dtolbus keys`: make, allow, revoke and list the keys of a gateway's clients. No secret is ever printed."""
 
 import contextlib
+import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,7 +80,7 @@ def revoke(data: Path, name: str) -> None:
     if not was_there:
         raise UsageError(f"there is no key {name!r} in {data}: see `dtolbus keys list`")
     click.echo(f"revoked: {name!r}; {_WITHIN}, cuts it off, and lets the others in again at once")
-    click.echo(f"a sink of that name stays registered: `dtolbus sinks forget {name}` if it does not come back")
+    click.echo(f"a sink of that name stays registered: `dtolbus sinks forget {_last(name)}` if it does not come back")
 
 
 @command("list")
@@ -135,9 +138,10 @@ def _only_pair(name: str, role: str, server_key: str | None) -> Iterator[str]:
         privatefiles.replace(public, f"{made.public}\n".encode())
     yield f"made: {path}, which is secret and stays here, and {public}, which is not"
     yield f"  1. copy {public.name} to the gateway's machine"
-    yield f"  2. there type: dtolbus keys allow {name} --public {public.name} --role {role} --data DIR"
+    allow = f"dtolbus keys allow --public {_typed(public.name)} --role {role} --data DIR {_last(name)}"
+    yield f"  2. there type: {allow}"
     if not server:
-        yield f"  3. copy its keys/server.public back, and give that beside --key {path.name} as --server-key"
+        yield f"  3. copy its keys/server.public back, and give that beside --key {_typed(path.name)} as --server-key"
 
 
 def _to_do(name: str, role: str, path: Path) -> Iterator[str]:
@@ -145,13 +149,23 @@ def _to_do(name: str, role: str, path: Path) -> Iterator[str]:
     yield f"  1. copy {path.absolute()} to the client's machine; it is secret: leave it readable to its owner alone"
     if role == "sink":
         yield (
-            f"  2. there type, for instance: dtolbus-sqlite --key {path.name} --connect tcp://HOST:5601 --catchup "
-            f"tcp://HOST:5602 --out lab.sqlite"
+            f"  2. there type, for instance: dtolbus-sqlite --key {_typed(path.name)} --connect tcp://HOST:5601 "
+            f"--catchup tcp://HOST:5602 --out lab.sqlite"
         )
         yield f"     the sink is called {name!r}, as its key; a second sink needs a key of its own"
     else:
-        yield f"  2. there type: dtolbus listen tcp://HOST:5601 --key {path.name}"
-    yield f"to take it back: dtolbus keys revoke {name}"
+        yield f"  2. there type: dtolbus listen tcp://HOST:5601 --key {_typed(path.name)}"
+    yield f"to take it back: dtolbus keys revoke {_last(name)}"
+
+
+def _typed(text: str) -> str:
+    """Return a text as it is typed at a shell's prompt, where it may have blanks."""
+    return subprocess.list2cmdline([text]) if os.name == "nt" else shlex.quote(text)
+
+
+def _last(name: str) -> str:
+    """Return a name as the last word of a command, where it is no option."""
+    return f"-- {_typed(name)}" if name.startswith("-") else _typed(name)
 
 
 def _say(lines: Any) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from dtolbus import privatefiles
+from dtolbus import files, privatefiles
 from dtolbus.errors import CannotStartError, UsageError
 from dtolbus.keys import (
     SERVER,
@@ -72,8 +72,9 @@ class KeyRing:
             except FileExistsError:
                 log.debug("another process made the gateway's pair")
         keys = load_server_keys(self.server_file)
-        if not self.server_public_file.exists():
-            privatefiles.replace(self.server_public_file, f"{keys.public}\n".encode())
+        public = f"{keys.public}\n".encode()
+        if not _holds(self.server_public_file, public):  # of a pair that was made anew, say
+            privatefiles.replace(self.server_public_file, public)
         return keys
 
     def new(self, name: str, role: Role) -> Path:
@@ -90,7 +91,11 @@ class KeyRing:
                 f"{path} is there already, and not allowed: `dtolbus keys allow {name}` allows it, `dtolbus keys "
                 f"revoke {name}` removes it"
             ) from error
-        self._allow(name, allowed_now(fresh.public, role))
+        try:
+            self._allow(name, allowed_now(fresh.public, role))
+        except OSError:
+            path.unlink(missing_ok=True)  # else the name was taken by a key that opens nothing
+            raise
         return path
 
     def allow(self, name: str, public: str | None, role: Role | None) -> AllowedKey:
@@ -122,6 +127,7 @@ class KeyRing:
             try:
                 path.unlink()
                 was_there = True
+                files.sync_dir(path.parent)  # no power cut lets it in again
             except FileNotFoundError:
                 log.debug("not there", extra={"file": str(path)})
         return was_there
@@ -233,9 +239,26 @@ def _listed(folder: Path) -> dict[str, tuple[int, int, int]]:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # it was taken back since
                 if not entry.name.startswith("."):
-                    state = os.stat(entry)
-                    found[entry.name] = (state.st_mtime_ns, state.st_size, state.st_ino)
+                    found[entry.name] = _state(entry)
     return found
+
+
+def _state(entry: "os.DirEntry[str]") -> tuple[int, int, int]:
+    """Return what changes with a file; nothing of one that cannot be looked at, which is told when it is read."""
+    try:
+        state = os.stat(entry)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, *_TRANSIENT}:
+            raise
+        return 0, 0, 0
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return files.read_start(path, len(data) + 1) == data
+    except FileNotFoundError:
+        return False
 
 
 def _tell(path: Path, cause: str) -> None:
