@@ -104,6 +104,7 @@ def test_a_gateway_that_is_killed_under_attack_costs_the_acquisition_nothing(
     with Up(tmp_path / "data", "--sinks", "sqlite", ports=ports) as up:
         before = up.wait_for_pids("gateway", "acquisition-sim0", "acquisition-sim1")
         up.wait_for_positions(1, ("sqlite",))
+        eventually(lambda: list((up.data / "journal" / "sim0").glob("*/*/run.json")))  # the position may be sim1's
         nice = {name: os.getpriority(os.PRIO_PROCESS, pid) for name, pid in before.items()}
         assert nice["acquisition-sim0"] <= nice["sink-sqlite"] < nice["gateway"]
         run = runs(up.data)["sim0"][0].info

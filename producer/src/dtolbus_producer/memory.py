@@ -12,7 +12,7 @@ from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
-MOST_MB = 180.0
+MOST_MB = 150.0
 """Beside what is queued for one subscriber that takes nothing. In peace it is 50."""
 _MORE_MB = 60.0
 """Above what it came back to, where that is more."""
