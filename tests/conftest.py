@@ -1,13 +1,9 @@
 """Fixtures of all tests, and which of them run with the soak tests alone."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from tests.workers import postgres
-
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-"""A run starts a thousand processes: without bytecode on disk each compiles all that it imports, 0.6 s of CPU."""
 
 SOAK = (
     "e2e/test_catch_up.py::test_ctrl_c_ends_it_and_the_rest_comes_the_next_time",
