@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 _HEADER_DAMAGED = "the chunk's header is damaged"
 
-_WINDOW_BYTES = 1 << 20
+_WINDOW_BYTES = 120 << 10
+"""Memory below 128 KiB is used again; more is mapped anew for each read, page by page, at many times the cost."""
+_SLACK_BYTES = 4096
 _CHUNK_START = b'{"seq":'
 
 
@@ -66,6 +68,8 @@ class ChunkFile:
         self._fd = files.open_read(path)
         self._window = b""
         self._window_at = 0
+        self._read_bytes = _WINDOW_BYTES
+        """So much is read at once: a chunk as large as the last one, at least."""
         try:
             self.header, self.start = self._read_file_header()
         except BaseException:
@@ -118,7 +122,7 @@ class ChunkFile:
         """Return the bytes [offset, offset + size) through a window, so that small chunks share a read."""
         at = offset - self._window_at
         if at < 0 or at + size > len(self._window):
-            self._window = files.read_at(self._fd, max(size, _WINDOW_BYTES), offset)
+            self._window = files.read_at(self._fd, max(size, self._read_bytes), offset)
             self._window_at, at = offset, 0
         return memoryview(self._window)[at : at + size]
 
@@ -147,6 +151,7 @@ class ChunkFile:
         if size > left - length:
             raise RawFormatError(f"a payload of {size} bytes where {left - length} are left")
         payload = self._bytes(offset + LENGTH.size + length, size)
+        self._read_bytes = max(_WINDOW_BYTES, length + size + _SLACK_BYTES)
         holds = checksum_holds(text, payload) if check else True
         sound = holds is True or (holds is None and not self.header.checked)
         return Chunk(offset, offset + LENGTH.size + length + size, header, payload), sound

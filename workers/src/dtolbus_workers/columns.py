@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -95,6 +96,7 @@ def block_summary(block: DaqBlock) -> dict[str, Scalar]:
     where there is none, or where JSON has no such number.
     """
     period = block.block_period_ns
+    t_utc = block.t_utc.isoformat()
     return {
         "run_id": block.run_id,
         "device": block.device,
@@ -105,15 +107,15 @@ def block_summary(block: DaqBlock) -> dict[str, Scalar]:
         "sample_rate_hz": block.sample_rate_hz,
         "block_period_ns": period,
         "task_started_at": _iso(block.task_started_at),
-        "t0": _iso(block.t0),
+        "t0": t_utc if block.t0 is block.t_utc else _iso(block.t0),
         "t_mono_ns": block.t_mono_ns,
-        "t_utc": block.t_utc.isoformat(),
+        "t_utc": t_utc,
         "t_midpoint_mono_ns": block.t_midpoint_mono_ns,
         "read_started_at": _iso(block.read_started_at),
         "read_finished_at": _iso(block.read_finished_at),
         "elapsed_s": block.elapsed_s,
-        "channels": _json(list(block.channels)),
-        "units": _json([block.units.get(channel) for channel in block.channels]),
+        "channels": _texts(block.channels),
+        "units": _texts(tuple(map(block.units.get, block.channels))),
         "is_linearised": block.is_linearised,
         **_statistics(block.data),
         "error_type": block.error.type if block.error else None,
@@ -127,6 +129,12 @@ def _iso(instant: datetime | None) -> str | None:
 
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
+
+
+@lru_cache(maxsize=64)
+def _texts(texts: tuple[str | None, ...]) -> str:
+    """Return the channels' names, or units, as JSON; they are the same for each block of a run."""
+    return _json(texts)
 
 
 def _statistics(data: NDArray[np.float64]) -> dict[str, Scalar]:
