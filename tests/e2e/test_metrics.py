@@ -77,6 +77,8 @@ class Stack:
         self.start("gateway", "dtolbus-gateway", "serve", str(self.data), *ports)
         self.start("sqlite", "dtolbus-sqlite", "--out", str(self.data / "dtolbus.sqlite"), *at)
         self.start("jsonl", "dtolbus-jsonl", "--out", str(self.data / "jsonl"), "--blocks", "summary", *at)
+        # what was there before the gateway looked first is fetched, not published
+        eventually(lambda: health(self.ports["gateway"])[0] == 200, LONG_S)
         self.producer = self.start(
             "producer", "dtolbus-producer", "run", "--config", str(self.config), "--data", str(self.data)
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dtolbus.cli import _Lines
+from dtolbus.logs import _Lines
 from dtolbus_producer.plan import batch_age_s
 from dtolbus_producer.progress import SinkProgress
 from dtolbus_producer.sinkconfig import SinkConfig

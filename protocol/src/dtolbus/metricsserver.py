@@ -141,6 +141,13 @@ class _Server(ThreadingTCPServer):
         self._lock = threading.Lock()
         super().__init__(address, handler)
 
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is left: to try on at once would take a whole core
+            time.sleep(_LOOK_S)
+            raise
+
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             is_too_much = len(self._open) >= _CONNECTIONS
