@@ -72,6 +72,14 @@ class Stack:
         return self._held.enter_context(running(*words, env=env))
 
     def __enter__(self) -> "Stack":
+        try:
+            self._start_all()
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def _start_all(self) -> None:
         at = ("--connect", f"tcp://127.0.0.1:{self.pub}", "--catchup", f"tcp://127.0.0.1:{self.catchup}")
         ports = ("--pub-port", str(self.pub), "--catchup-port", str(self.catchup))
         self.start("gateway", "dtolbus-gateway", "serve", str(self.data), *ports)
@@ -82,7 +90,6 @@ class Stack:
         self.producer = self.start(
             "producer", "dtolbus-producer", "run", "--config", str(self.config), "--data", str(self.data)
         )
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._held.close()
