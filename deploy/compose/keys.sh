@@ -9,7 +9,11 @@ for sink in parquet sqlite postgres csv jsonl ${DTOLBUS_MORE_SINKS:-}; do
     mkdir -p "/secrets/$sink"
     if [ -d /import ]; then
         key="/import/$sink.key"
-        [ -e "$key" ] || { echo "no $key: on the gateway's machine \`dtolbus keys new $sink --role sink\` makes it" >&2; continue; }
+        if [ ! -r "$key" ]; then
+            echo "no $key to be read: on the gateway's machine \`dtolbus keys new $sink --role sink\` makes it;" \
+                "on Linux it must belong to the user 10001 (chown 10001 $sink.key)" >&2
+            continue
+        fi
     else
         key="/data/keys/$sink.key"
         [ -e "$key" ] || dtolbus keys new "$sink" --role sink --data /data >/dev/null
