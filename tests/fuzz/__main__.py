@@ -137,8 +137,9 @@ def led_by_coverage(name: str, seconds: float, seed: int) -> None:
 
     def changed(data: bytes, most: int, number: int) -> bytes:
         chance.seed(number)
-        found = trial.mutated(bytes(data), chance) if chance.random() < 0.7 else bytes(atheris.Mutate(data, len(data)))
-        return found[:most]
+        if chance.random() < 0.7:
+            return trial.mutated(bytes(data), chance)[:most]
+        return bytes(atheris.Mutate(data, max(1, len(data))))[:most]  # which aborts where there may be nothing at all
 
     with tempfile.TemporaryDirectory() as reached:
         for number, data in enumerate(trial.known):

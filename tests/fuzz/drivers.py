@@ -161,11 +161,12 @@ def journal(data: bytes) -> None:
     assert isinstance(identity.journal_id(where), str)
     with contextlib.suppress(RawFormatError), runs.RunFolder(run) as folder:
         status = folder.status()
-        can_be_announced(status.info)
+        is_served = can_be_announced(status.info)
         folder.manifest()
         for record in itertools.islice(folder.records(status.first, status.head), _MOST):
             store(status.info, record)
-            wire.decode([bytes(frame) for frame in serving._answer(_FETCH, status.info, record)])
+            if is_served:
+                wire.decode([bytes(frame) for frame in serving._answer(_FETCH, status.info, record)])
         records_on_disk(folder)
     with contextlib.suppress(RawFormatError):
         runs.placed_run(run)
