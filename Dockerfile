@@ -63,7 +63,7 @@ CMD ["serve", "/data"]
 
 # A worker that is stopped together with the producer first stores what ended just now.
 FROM runtime AS worker
-ENV DTOLBUS_DRAIN=8
+ENV DTOLBUS_DRAIN=6
 
 FROM worker AS worker-parquet
 COPY --from=build-worker-parquet /opt/dtolbus /opt/dtolbus
@@ -96,7 +96,8 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends haproxy \
  && rm -rf /var/lib/apt/lists/*
 USER 10001:10001
-STOPSIGNAL SIGUSR1
+# not its soft stop, which waits for those who are connected
+STOPSIGNAL SIGTERM
 ENTRYPOINT ["haproxy", "-f", "/etc/dtolbus/lan.cfg"]
 
 FROM runtime AS tools
