@@ -32,8 +32,8 @@ class Watched(Inbox):
         self.most_waiting = self.most_held = 0
         made.append(self)
 
-    def _put(self, items: list, *, is_complete: bool) -> None:  # type: ignore[type-arg]
-        super()._put(items, is_complete=is_complete)
+    def _put(self, items: list, **known: bool) -> None:  # type: ignore[type-arg]
+        super()._put(items, **known)
         self.most_waiting = max(self.most_waiting, self.waiting_bytes)
         self.most_held = max(self.most_held, self._seen.sequencer.held_bytes)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtolbus.cli import _Lines
 from dtolbus.dsn import dsn_with
+from dtolbus.logs import _Lines
 from dtolbus.shown import masked, masked_line, printable
 
 

@@ -11,7 +11,7 @@ from dtolbus_producer.tasks import WrongKeyError
 _COMMANDS = "dtolbus.sinks"
 _ELSEWHERE = {"out": "path", "dsn": "dsn", "dsn_file": "dsn", "name": "name", "blocks": "blocks", "topics": "topics"}
 """Arguments of a worker that are keys of `[[sink]]` themselves."""
-_OF_UP = {"until_end", "journal", "stack", "debug", "help", "metrics_port", "metrics_host"}
+_OF_UP = {"until_end", "drain_s", "journal", "stack", "debug", "help", "metrics_port", "metrics_host"}
 
 
 def check_sink_options(key: str, kind: str, options: dict[str, Any]) -> None:

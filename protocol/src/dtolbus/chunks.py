@@ -38,10 +38,10 @@ def encode_record(record: Record, seq: int) -> list[bytes | memoryview]:
 
 
 def _codes_of(block: DaqBlock) -> bytes | memoryview:
-    """Return the codes of a block, all of whose samples are valid, as they lie in memory."""
+    """Return the codes of a block, all of whose samples are valid, as bytes: who adds up lengths may rely on that."""
     codes = block.raw_codes
     assert codes is not None  # noqa: S101  # narrows the type, nothing rests on it
-    return np.ascontiguousarray(codes).data if codes.size else b""
+    return np.ascontiguousarray(codes).data.cast("B") if codes.size else b""
 
 
 def encode_block(block: DaqBlock, seq: int) -> Encoded:
