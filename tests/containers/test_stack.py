@@ -63,14 +63,16 @@ class TestChaos:
     def test_a_cut_network_a_full_volume_a_pause_and_a_database_that_restarts_all_at_once(
         self, troubled: Stack
     ) -> None:
-        troubled.network("disconnect", "bus", "worker-sqlite")
+        for network in ("bus", "watch"):  # the gateway is in both, and a worker finds another way to it
+            troubled.network("disconnect", network, "worker-sqlite")
         fill = "head -c 8000000 /dev/zero >/sinks/csv/filler"
         troubled.run("exec", "--no-TTY", "holder", "sh", "-c", fill, check=False)
         troubled.run("pause", "worker-jsonl")
         troubled.run("restart", "postgres")
         troubled.until_unhealthy("worker-sqlite")
         troubled.until_unhealthy("worker-csv")
-        troubled.network("connect", "bus", "worker-sqlite")
+        for network in ("bus", "watch"):
+            troubled.network("connect", network, "worker-sqlite")
         troubled.run("exec", "--no-TTY", "holder", "rm", "/sinks/csv/filler")
         troubled.run("unpause", "worker-jsonl")
         for service in ("postgres", *SINKS):
