@@ -1,6 +1,8 @@
 """What producer and gateway tell of themselves where something is wrong."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tests.protocol.specimens import block, block_run
 from dtolbus import files
 from dtolbus.errors import CannotStartError, UsageError
 from dtolbus.metricsoptions import MetricsPlace
+from dtolbus.records import Record
 from dtolbus.registrations import Registration, SinkPosition
 from dtolbus_producer import acquisitionfacts
 from dtolbus_producer.acquisitionfacts import AcquisitionFacts, TaskFacts
@@ -20,6 +23,7 @@ from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.registry import encode_registration
+from dtolbus_producer.segment import Segment
 from dtolbus_producer.tailing import RunHead
 
 RUN = block_run("0190a5f4-0000-7000-8000-000000000001", device="d", task="t")
@@ -53,13 +57,50 @@ def test_runs_of_a_task_are_added_up(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_stands_still_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acquisitionfacts, "STALLED_S", 0.0)
     facts = TaskFacts("d", "t")
     writer = RunWriter(tmp_path, RUN, sync_ms=3_600_000)
     facts.opened(writer)
     writer.append(block(RUN, 0))
+    assert facts.problem(time.monotonic()) == "", "they are let wait for so long"
+    monkeypatch.setattr(acquisitionfacts, "STALLED_S", -3_600.0)
     assert facts.problem(time.monotonic()).startswith("d/t: 1 records have waited for the disk for ")
     writer.close()
+
+
+@pytest.mark.parametrize("sync_ms", [0.0, 20.0])
+def test_a_write_that_hangs_is_told_and_keeps_nobody_from_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync_ms: float
+) -> None:
+    facts, attendance, hangs, goes_on = TaskFacts("d", "t"), Attendance("d/t"), threading.Event(), threading.Event()
+    facts.attended(attendance)
+    append = Segment.append
+
+    def append_later(segment: Segment, record: Record) -> int:
+        hangs.set()
+        assert goes_on.wait(60)
+        return append(segment, record)
+
+    monkeypatch.setattr(Segment, "append", append_later)
+
+    def open_writer(_: object) -> RunWriter:
+        writer = RunWriter(tmp_path, RUN, sync_ms=sync_ms)
+        facts.opened(writer)
+        return writer
+
+    intake = Intake(RUN, 0, open_writer, 4)
+    attendance._begun = intake
+    try:
+        for n in range(2):
+            intake.put(lambda index: block(RUN, index))
+            assert hangs.wait(60)
+        with ThreadPoolExecutor(1) as asking:
+            assert asking.submit(facts.written).result(60).size > 0
+        assert facts.problem(time.monotonic()) == ""
+        assert facts.problem(time.monotonic() + 60).startswith("d/t: what the board gives has waited for the disk for ")
+    finally:
+        goes_on.set()
+    intake.finish("ended", None)  # type: ignore[arg-type]  # no clock
+    assert facts.problem(time.monotonic() + 60) == ""
 
 
 def test_what_the_queue_had_no_room_for_is_told(tmp_path: Path) -> None:
@@ -72,7 +113,7 @@ def test_what_the_queue_had_no_room_for_is_told(tmp_path: Path) -> None:
         return writer
 
     intake = Intake(RUN, 0, open_writer, 4)
-    attendance._intake = intake
+    attendance._begun = intake
     intake._queue.maxsize = 1
     with intake._turn:
         for n in range(200):
