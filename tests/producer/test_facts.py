@@ -3,9 +3,11 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.producer.bus import eventually
 from tests.protocol.specimens import block, block_run
 
 from dtolbus import files
@@ -13,6 +15,7 @@ from dtolbus.errors import CannotStartError, UsageError
 from dtolbus.metricsoptions import MetricsPlace
 from dtolbus.records import Record
 from dtolbus.registrations import Registration, SinkPosition
+from dtolbus.wire import Hello
 from dtolbus_producer import acquisitionfacts
 from dtolbus_producer.acquisitionfacts import AcquisitionFacts, TaskFacts
 from dtolbus_producer.attending import Attendance
@@ -22,7 +25,7 @@ from dtolbus_producer.gatewayfacts import Lags, connections
 from dtolbus_producer.intake import Intake
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.journalconfig import JournalConfig
-from dtolbus_producer.registry import encode_registration
+from dtolbus_producer.registry import Registry, encode_registration
 from dtolbus_producer.segment import Segment
 from dtolbus_producer.tailing import RunHead
 
@@ -90,7 +93,7 @@ def test_a_write_that_hangs_is_told_and_keeps_nobody_from_asking(
     intake = Intake(RUN, 0, open_writer, 4)
     attendance._begun = intake
     try:
-        for n in range(2):
+        for _ in range(2):
             intake.put(lambda index: block(RUN, index))
             assert hangs.wait(60)
         with ThreadPoolExecutor(1) as asking:
@@ -103,7 +106,7 @@ def test_a_write_that_hangs_is_told_and_keeps_nobody_from_asking(
     assert facts.problem(time.monotonic() + 60) == ""
 
 
-def test_what_the_queue_had_no_room_for_is_told(tmp_path: Path) -> None:
+def test_what_the_queue_had_no_room_for_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     facts, attendance = TaskFacts("d", "t"), Attendance("d/t")
     facts.attended(attendance)
 
@@ -113,17 +116,15 @@ def test_what_the_queue_had_no_room_for_is_told(tmp_path: Path) -> None:
         return writer
 
     intake = Intake(RUN, 0, open_writer, 4)
-    attendance._begun = intake
-    intake._queue.maxsize = 1
-    with intake._turn:
-        for n in range(200):
-            intake.offer(lambda index: block(RUN, index), 10 * n, 10)
-    intake.finish("ended", None)  # type: ignore[arg-type]  # no clock
-    written = facts.written()
-    assert written.overruns == intake.overruns > 0
-    assert written.lost_samples == intake.lost_samples > 0
+    attendance._intake = attendance._begun = intake
+    monkeypatch.setattr(intake._queue, "full", lambda: True)
+    for n in range(3):
+        intake.offer(lambda index: block(RUN, index), 10 * n, 10)
+    assert (facts.written().overruns, facts.written().lost_samples) == (1, 30), "also before there is room again"
+    attendance.abandon("it hangs")
+    assert (facts.written().overruns, facts.written().lost_samples) == (1, 30)
     facts.attended(Attendance("d/t"))
-    assert facts.written().lost_samples == intake.lost_samples
+    assert facts.written().lost_samples == intake.lost_samples == 30
 
 
 def test_a_journal_that_is_full_is_told(tmp_path: Path) -> None:
@@ -148,6 +149,22 @@ def test_lag_is_of_what_a_sink_takes_also_where_it_does_not_run(tmp_path: Path) 
     assert lags.of({"away": here}, [runs[0], RunHead(NEXT, 8, False)]) == {"away": 3}
     anew = Registration(name="away", sink="csv", place="p", destination_id="3")
     assert lags.of({"away": anew}, runs) == {"away": 15}
+    assert lags.of({"away": away}, runs) == {"away": 11}, "it was restored from a backup"
+    less = Registration(name="away", sink="csv", place="p", destination_id="4", topics=("reading/",))
+    assert lags.of({"away": less}, runs) == {"away": 0}
+    more = Registration(name="away", sink="csv", place="p", destination_id="4")
+    assert lags.of({"away": more}, runs) == {"away": 15}
+
+
+def test_a_sink_that_was_forgotten_is_told_no_more(tmp_path: Path) -> None:
+    with closing(Registry(tmp_path, lambda _: True)) as registry:
+        for name in "ab":
+            assert registry.hello(Hello(worker=name, sink="csv", place=name, destination_id=name)) is None
+        assert registry.known().keys() == {"a", "b"}, "before they are written, too"
+        registry.write_changed()
+        eventually(lambda: not registry._new)
+        (tmp_path / "sinks" / "a.json").unlink()
+        assert registry.known().keys() == {"b"}
 
 
 def test_connections_are_counted_at_the_end_that_serves() -> None:
