@@ -1,9 +1,11 @@
 """What producer and gateway tell of themselves where something is wrong."""
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,11 @@ from tests.protocol.specimens import block, block_run
 from dtolbus import files
 from dtolbus.errors import CannotStartError, UsageError
 from dtolbus.metricsoptions import MetricsPlace
+from dtolbus.metricsserver import MetricsServer
 from dtolbus.records import Record
 from dtolbus.registrations import Registration, SinkPosition
 from dtolbus.wire import Hello
-from dtolbus_producer import acquisitionfacts
+from dtolbus_producer import acquisitionfacts, priority
 from dtolbus_producer.acquisitionfacts import AcquisitionFacts, TaskFacts
 from dtolbus_producer.attending import Attendance
 from dtolbus_producer.children import Child, ChildSpec
@@ -51,6 +54,7 @@ def test_runs_of_a_task_are_added_up(tmp_path: Path) -> None:
         assert facts.is_recording
         assert facts.problem(time.monotonic()) == ""
         writer.close("interrupted" if run is RUN else "ended")
+        assert not facts.is_recording
         told = facts.problem(time.monotonic())
         assert told == ("d/t does not record: its run was interrupted after 3 records" if run is RUN else "")
     written = facts.written()
@@ -179,6 +183,32 @@ def test_a_part_that_does_not_run_is_told(tmp_path: Path) -> None:
     assert facts.problems() == ["sink-csv has ended: no room"]
 
 
+def test_a_part_that_is_not_healthy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Child, "pid", 1)
+    ill, well, gone, silent = (Child(ChildSpec(name, lambda: ["x"]), tmp_path) for name in ("a", "b", "c", "d"))
+    told = AcquisitionFacts("d", ["t"], tmp_path, JournalConfig(), lambda: "the journal is full")
+    told.tasks["t"].is_done = True
+    with ExitStack() as held:
+        for child in (ill, well, gone):
+            server = MetricsServer("127.0.0.1", 0, f"part {child.spec.name}")
+            server.tell(told if child is ill else ChildrenFacts([]))
+            place = MetricsPlace(server.port)
+            child.spec = replace(child.spec, environment=place.environment())
+            if child is gone:
+                server.close()
+            else:
+                held.callback(server.close)
+        ill_told, gone_told = ChildrenFacts([ill, well, gone, silent]).problems()
+    assert ill_told == "a: part a: the journal is full"
+    assert gone_told.startswith(f"c: http://127.0.0.1:{place.port}/health does not answer: ")
+
+
+def test_ports_that_are_the_gateways(tmp_path: Path) -> None:
+    children = [Child(ChildSpec(name, lambda: ["x"]), tmp_path) for name in "ab"]
+    with pytest.raises(UsageError, match="--metrics-port 5600: ports 5600 to 5602 are needed; 5602 is --catchup-port"):
+        give_places(children, MetricsPlace(5600), {5602: "--catchup-port"})
+
+
 def test_ports_that_there_are_not(tmp_path: Path) -> None:
     children = [Child(ChildSpec(name, lambda: ["x"]), tmp_path) for name in "ab"]
     with pytest.raises(UsageError, match="--metrics-port 65534: this one and the 2 behind it are needed"):
@@ -192,3 +222,25 @@ def test_a_port_of_a_part_that_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
     children = [Child(ChildSpec(name, lambda: ["x"]), tmp_path) for name in "ab"]
     with pytest.raises(CannotStartError, match="port 7 is in use, or choose another --metrics-port: b tells"):
         give_places(children, MetricsPlace(5))
+
+
+def test_a_run_whose_last_sync_hangs_is_not_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, told = TaskFacts("d", "t"), []
+    writer = RunWriter(tmp_path, RUN, sync_ms=3_600_000)
+    facts.opened(writer)
+    writer.append(block(RUN, 0))
+    sync = Segment.sync
+
+    def sync_later(segment: Segment) -> None:
+        told.append(facts.problem(time.monotonic() + 7_200))
+        sync(segment)
+
+    monkeypatch.setattr(Segment, "sync", sync_later)
+    writer.close()
+    assert told[0].startswith("d/t: 1 records have waited for the disk for ")
+    assert facts.problem(time.monotonic() + 7_200) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="turns are Linux's")
+def test_a_thread_that_has_ended_ends_nobody() -> None:
+    priority._take_turns_of(priority.SLICE_NS, 2**22 + 1)  # beyond all that Linux gives

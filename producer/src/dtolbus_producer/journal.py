@@ -168,7 +168,6 @@ class RunWriter:
         if self._is_closed:
             return
         self._is_closed = True
-        self.ended = state if self._error is None else "interrupted"
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -180,6 +179,7 @@ class RunWriter:
             self._error = self._error or error
             log.warning("run left open", extra={"run": str(self.path), "error": str(error)})
         finally:
+            self.ended = state if self._error is None else "interrupted"
             self._release()
         self._raise_error()
 

@@ -122,9 +122,7 @@ class Registry:
         """Return the sinks that said Hello and were not forgotten, as they are now. May be asked from any thread."""
         acked = self._acked.copy()  # first: what is folded meanwhile is known then
         known = {
-            name: registration
-            for name, registration in self._known.copy().items()
-            if not self._is_forgotten(name)
+            name: registration for name, registration in self._known.copy().items() if not self._is_forgotten(name)
         }
         for name, news in acked.items():
             if name in known:
