@@ -18,9 +18,9 @@ from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_workers.tally import Tally
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "observe"
-OF_PROMETHEUS = {"up"}
+OF_PROMETHEUS = {"up", "ALERTS"}
 PARTS = {"_bucket", "_sum", "_count"}
-_NAME = re.compile(r"(?<![\w\"])(?:dtolbus|process)_\w+|\bup\b")
+_NAME = re.compile(r"(?<![\w\"])(?:dtolbus|process)_\w+|\b(?:up|ALERTS)\b")
 _STRING = re.compile(r'"[^"]*"')
 
 
@@ -92,3 +92,14 @@ def test_grafana_finds_its_source_of_data() -> None:
     panels = json.loads((FOLDER / "grafana" / "dashboards" / "dtolbus.json").read_text())["panels"]
     assert {panel["datasource"]["uid"] for panel in panels if "targets" in panel} == {uid[1]}
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_alerts_are_seen_without_prometheus() -> None:
+    assert ("Alerts", "ALERTS") in expressions()
+
+
+def test_no_panel_covers_another() -> None:
+    panels = json.loads((FOLDER / "grafana" / "dashboards" / "dtolbus.json").read_text())["panels"]
+    places = [panel["gridPos"] for panel in panels]
+    covered = [(at["x"] + x, at["y"] + y) for at in places for x in range(at["w"]) for y in range(at["h"])]
+    assert len(set(covered)) == len(covered)

@@ -106,6 +106,8 @@ def test_a_commit_that_hangs_is_told(client: Client, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(telling, "HANGING_S", -1.0)
     tally.begins()
     assert tally.problems() == ["a commit has taken 0 s until now"]
+    tally.finalized()
+    assert tally.problems() == []
 
 
 def test_a_gateway_is_awaited_longer_where_nothing_is_recorded(client: Client) -> None:
@@ -113,5 +115,25 @@ def test_a_gateway_is_awaited_longer_where_nothing_is_recorded(client: Client) -
     assert tally.problems()[0].startswith("the gateway at tcp://127.0.0.1:9 has not been heard since the start")
     client.heard_at = time.monotonic() - 30
     assert tally.problems() == []
+    heard(tally, client, NEXT, 5, over=True)
+    assert tally.problems() == [], "of a run that is over nothing comes by itself"
     heard(tally, client, RUN, 5)
     assert tally.problems() == ["the gateway at tcp://127.0.0.1:9 has not been heard for 30 s"]
+
+
+def test_a_catch_up_that_does_not_answer_is_told_although_live_records_come(client: Client) -> None:
+    tally = tally_of(client, {})
+    client.heard_at = time.monotonic()
+    assert tally.problems() == []
+    tally._started_at -= 20
+    told = "the gateway's catch-up at tcp://127.0.0.1:9 has not told its runs since the start, 20 s ago"
+    assert tally.problems() == [told]
+    client.welcomed, client.answered_at = True, time.monotonic() - 80
+    assert tally.problems() == []
+    client.answered_at -= 20
+    assert tally.problems() == ["the gateway's catch-up at tcp://127.0.0.1:9 has not answered for 100 s"]
+
+
+def test_no_connection_made_anew_is_none(client: Client) -> None:
+    (told,) = [one for one in tally_of(client, {}).metrics() if one.name == "dtolbus_worker_reconnects_total"]
+    assert [value for _, value in told.samples] == [0]

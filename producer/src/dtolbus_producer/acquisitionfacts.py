@@ -14,7 +14,7 @@ from dtolbus_producer.journalconfig import JournalConfig
 from dtolbus_producer.quota import free_bytes_asked
 
 STALLED_S = 5.0
-"""A disk on which records wait for so long to be durable is not healthy."""
+"""A disk on which records wait for so long to be durable, beyond what they are let wait, is not healthy."""
 _YOUNG_S = 1.0
 """Before, a run tells nothing of how much a second comes."""
 
@@ -81,7 +81,7 @@ class TaskFacts:
             before.runs + 1,
             before.records + writer.next_index,
             before.samples + writer.samples,
-            before.size + writer.size,
+            before.size + writer.appended_bytes,
             overruns,
             lost_samples,
         )
@@ -91,7 +91,7 @@ class TaskFacts:
         writer = self.writer
         if writer is None or not self.is_recording or now - writer.opened_at < _YOUNG_S:
             return 0.0
-        return writer.size / (now - writer.opened_at)
+        return writer.appended_bytes / (now - writer.opened_at)
 
     def problem(self, now: float) -> str:
         """Return why the task does not record; empty where it does, or is done."""
@@ -104,9 +104,10 @@ class TaskFacts:
             return f"{self.stream} does not record: its run was interrupted after {writer.next_index} records"
         if writer.ended is not None:
             return ""
-        if writer.head < writer.next_index and now - writer.synced_at > STALLED_S:
-            waiting = writer.next_index - writer.head
-            return f"{self.stream}: {waiting} records have waited for the disk for {now - writer.synced_at:.0f} s"
+        waiting, waited_s = writer.next_index - writer.head, now - writer.synced_at
+        if (waiting > 0 or self.fill > 0) and waited_s > STALLED_S + writer.sync_s:  # it may be the write that hangs
+            what = f"{waiting} records have" if waiting > 0 else "what the board gives has"
+            return f"{self.stream}: {what} waited for the disk for {waited_s:.0f} s"
         if attendance is not None and attendance.is_silent:
             return f"{self.stream}: the board gives nothing, although it runs"
         return ""

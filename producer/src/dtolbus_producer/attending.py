@@ -38,6 +38,8 @@ class Attendance:
         self._stream = stream
         self._lock = threading.Lock()
         self._intake: Intake | None = None
+        self._begun: Intake | None = None
+        """The same, also once the run is abandoned: what it counted stays."""
         self._clock: Callable[[], RunClock] = lambda: RunClock(0)
         self._over: Callable[[], int] = lambda: 0
         self._patience_ns: int | None = None
@@ -47,8 +49,8 @@ class Attendance:
 
     @property
     def intake(self) -> Intake | None:
-        """That of the run, once it began. May be asked from any thread."""
-        return self._intake
+        """That of the run, once it began; also after it was abandoned. May be asked from any thread."""
+        return self._begun
 
     @property
     def is_silent(self) -> bool:
@@ -61,7 +63,8 @@ class Attendance:
         One that waits for its trigger is not expected to give anything; one that can be kept waiting never is.
         """
         with self._lock:
-            self._intake, self._over, self._clock = intake, over, clock
+            self._intake = self._begun = intake
+            self._over, self._clock = over, clock
             self._patience_ns = None if plan.can_wait else round(patience_s(plan) * 1e9)
             self._heard_ns, self._is_expected, self._is_told = time.perf_counter_ns(), not plan.is_triggered, False
 

@@ -122,12 +122,10 @@ def connections(listed: str, ports: Iterable[int]) -> dict[int, int]:
 
 
 class Lags:
-    """How far the registered sinks are behind; what a sink has of a run that is over is added up once."""
+    """How far the registered sinks are behind."""
 
     def __init__(self, data: Path) -> None:
         self._folder = data / SINKS_FOLDER
-        self._whole: dict[tuple[str, str], set[str]] = {}
-        """By name and destination: the runs that are over, and stored."""
         self._read: dict[Path, tuple[int, Registration]] = {}
         """What the files say, by when they changed."""
 
@@ -135,21 +133,7 @@ class Lags:
         """Return how many records each sink lacks; `known` are those that spoke since the gateway's start."""
         sinks = {**self._unheard(known), **known}
         everything = list(runs)
-        return {name: self._lag(sink, everything) for name, sink in sinks.items()}
-
-    def _lag(self, sink: Registration, runs: list[RunHead]) -> int:
-        whole, lag = self._whole.setdefault((sink.name, sink.destination_id), set()), 0
-        for info, head, is_over in runs:
-            run_id = info.run_id
-            if run_id in whole:
-                continue
-            position = sink.positions.get(run_id)
-            missing = head - (0 if position is None else position.position)
-            if missing > 0 and sink.takes(info):
-                lag += missing
-            elif is_over:
-                whole.add(run_id)
-        return lag
+        return {name: _lag(sink, everything) for name, sink in sinks.items()}
 
     def _unheard(self, known: Mapping[str, Registration]) -> dict[str, Registration]:
         """Return those that have said nothing since the gateway's start."""
@@ -168,3 +152,13 @@ class Lags:
             except (OSError, RawFormatError):
                 continue
         return found
+
+
+def _lag(sink: Registration, runs: list[RunHead]) -> int:
+    lag = 0
+    for info, head, _ in runs:
+        position = sink.positions.get(info.run_id)
+        missing = head - (0 if position is None else position.position)
+        if missing > 0 and sink.takes(info):
+            lag += missing
+    return lag

@@ -66,15 +66,14 @@ class Intake:
         with self._turn:
             self._raise_error()
             if self._queue.full():
-                start, lost = self._lost
-                self._lost = (start, lost + count) if lost else (first_sample, count)
+                self._lose(first_sample, count)
                 return
             self._hold_loss()
             self._held.append(make)
             self._flush()
             if self._held and self._held[-1] is make:
                 self._held.pop()
-                self._lost = (first_sample, count)
+                self._lose(first_sample, count)
 
     def put(self, make: MakeRecord) -> None:
         """Queue a record, waiting for room."""
@@ -131,13 +130,17 @@ class Intake:
             if self._error is not None:
                 raise self._error
 
+    def _lose(self, first_sample: int, count: int) -> None:
+        start, lost = self._lost
+        self._lost = (start, lost + count) if lost else (first_sample, count)
+        self.overruns += 0 if lost else 1
+        self.lost_samples += count
+
     def _hold_loss(self) -> None:
         first_sample, lost = self._lost
         if lost:
             self._lost = (0, 0)
             message = f"the journal stalled: {lost} samples from number {first_sample} on were not stored"
-            self.overruns += 1
-            self.lost_samples += lost
             log.warning("overrun", extra={"run": self._info.run_id, "first_sample": first_sample, "samples": lost})
             self._held.append(self._event_maker("overrun", message, first_sample, lost))
 

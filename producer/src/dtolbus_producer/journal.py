@@ -67,7 +67,8 @@ class RunWriter:
         check_run(info)
         self.info = info
         self.path = run_path(journal, info.device, info.task, info.run_id)
-        self._sync_s = sync_ms / 1000
+        self.sync_s = sync_ms / 1000
+        """So often what is appended is made durable; 0: at each append."""
         self._segment_bytes = segment_bytes
         self._segment_ns = round(segment_s * 1e9)
         self._rolled = rolled
@@ -78,7 +79,7 @@ class RunWriter:
         self._unsynced: deque[tuple[Record, int]] = deque()
         self._unsynced_bytes = 0
         self._full: list[Segment] = []
-        self._closed_bytes = 0
+        self._closed_bytes = self._appended_bytes = 0
         self._samples = 0
         self._files_left = 0
         self._is_untrusted = False
@@ -103,7 +104,7 @@ class RunWriter:
                 f"another data folder"
             ) from error
         self._thread = threading.Thread(target=self._sync_always, name=f"sync {info.device}/{info.task}", daemon=True)
-        if self._sync_s > 0:
+        if self.sync_s > 0:
             self._thread.start()
 
     @property
@@ -122,6 +123,11 @@ class RunWriter:
         return self._samples
 
     @property
+    def appended_bytes(self) -> int:
+        """Bytes of what was appended, and of the segments' headers; asking waits for no disk, as `size` does."""
+        return self._appended_bytes
+
+    @property
     def size(self) -> int:
         """Bytes of all segments."""
         with self._state:
@@ -135,6 +141,8 @@ class RunWriter:
         if record.index != self._next:
             raise ValueError(f"record {record.index} appended where {self._next} is next")
         record = storable(record)
+        if self.sync_s <= 0 and self._durable == self._next:
+            self.synced_at = time.monotonic()
         with self._turn:  # as `_state` has it, at half the time
             while self._unsynced_bytes > UNSYNCED_BYTES and self._error is None:
                 self._state.wait()
@@ -145,7 +153,7 @@ class RunWriter:
                 self._put(record)
             except OSError as error:
                 self._write_failed(error, record)
-        if self._sync_s <= 0:
+        if self.sync_s <= 0:
             try:
                 self._sync()
             except OSError as error:
@@ -160,7 +168,6 @@ class RunWriter:
         if self._is_closed:
             return
         self._is_closed = True
-        self.ended = state if self._error is None else "interrupted"
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -172,6 +179,7 @@ class RunWriter:
             self._error = self._error or error
             log.warning("run left open", extra={"run": str(self.path), "error": str(error)})
         finally:
+            self.ended = state if self._error is None else "interrupted"
             self._release()
         self._raise_error()
 
@@ -196,7 +204,9 @@ class RunWriter:
         files.replace(self.path / RUN_FILE, msgspec.json.encode(file))
 
     def _new_segment(self, first_index: int) -> Segment:
-        return Segment(self.path, self.info, first_index)
+        segment = Segment(self.path, self.info, first_index)
+        self._appended_bytes += segment.size
+        return segment
 
     def _roll(self) -> None:
         """Begin a new segment where the current one is full or old, and holds anything."""
@@ -220,6 +230,7 @@ class RunWriter:
             self._samples += 1
         self._unsynced.append((record, size))
         self._unsynced_bytes += size
+        self._appended_bytes += size
 
     def _write_failed(self, error: OSError, record: Record) -> None:
         """Cut off what was half-written; go on in a new segment, unless the disk is full."""
@@ -237,7 +248,7 @@ class RunWriter:
         self._raise_error()
 
     def _sync_always(self) -> None:
-        while not self._stop.wait(self._sync_s):
+        while not self._stop.wait(self.sync_s):
             try:
                 self._sync()
             except Exception as error:

@@ -60,8 +60,9 @@ def _take_turns_of(slice_ns: int, thread: int) -> None:
     was started under another policy (real time, say) keeps that.
     """
     number = _SET_ATTRIBUTES.get(platform.machine()) if sys.maxsize > 1 << 32 else None
-    if number is None or os.sched_getscheduler(thread) != os.SCHED_OTHER:
-        return
-    nice = os.getpriority(os.PRIO_PROCESS, thread)
-    asked = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, slice_ns, 0, 0)
-    ctypes.CDLL(None).syscall(number, thread, asked, 0)  # refused: things go on as they are
+    with contextlib.suppress(OSError):  # the thread has ended meanwhile
+        if number is None or os.sched_getscheduler(thread) != os.SCHED_OTHER:
+            return
+        nice = os.getpriority(os.PRIO_PROCESS, thread)
+        asked = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, slice_ns, 0, 0)
+        ctypes.CDLL(None).syscall(number, thread, asked, 0)  # refused: things go on as they are

@@ -119,8 +119,11 @@ class Registry:
         return None
 
     def known(self) -> dict[str, Registration]:
-        """Return the sinks that said Hello, as they are now. May be asked from any thread."""
-        known, acked = self._known.copy(), self._acked.copy()
+        """Return the sinks that said Hello and were not forgotten, as they are now. May be asked from any thread."""
+        acked = self._acked.copy()  # first: what is folded meanwhile is known then
+        known = {
+            name: registration for name, registration in self._known.copy().items() if not self._is_forgotten(name)
+        }
         for name, news in acked.items():
             if name in known:
                 positions = {**known[name].positions, **news.positions.copy()}
@@ -211,13 +214,17 @@ class Registry:
         known = self._known.get(name)
         if known is None:
             return self._read(name)
-        if name in self._new or not _is_gone(registration_path(self._data, name)):
+        if not self._is_forgotten(name):
             return known
         del self._known[name]
         self._acked.pop(name, None)
         self._told.pop(name, None)
         log.info("sink forgotten", extra={"sink": name})
         return None
+
+    def _is_forgotten(self, name: str) -> bool:
+        """Return whether a sink that is known has no file any more."""
+        return name not in self._new and _is_gone(registration_path(self._data, name))
 
     def _read(self, name: str) -> Registration | None:
         path = registration_path(self._data, name)

@@ -85,7 +85,8 @@ def run_up(config: Config, duration_s: float | None, stop: threading.Event, metr
         for name, what in registered_outside(config, data):
             say(f"the sink {name!r} is {what}", err=True)
         parts = Parts(config, data, dsn=dsn, duration_s=duration_s, key_files=keys)
-        for line in give_places(parts.all(), metrics):
+        served = {config.gateway.pub_port: "--pub-port", config.gateway.catchup_port: "--catchup-port"}
+        for line in give_places(parts.all(), metrics, served):
             say(line)
         tell(ChildrenFacts(parts.all()))
         session = Session(config, data, parts, duration_s, server)

@@ -103,6 +103,8 @@ class Client:
         """Whether the gateway has told its runs."""
         self.heard_at: float | None = None
         """When the last message came, monotonic s; None: none has."""
+        self.answered_at: float | None = None
+        """When the last answer came from the catch-up, or it was not looked at, monotonic s; None: none has."""
         self.foreign: Counter[str] = Counter()
         """Messages that could not be read, by cause."""
         self.reconnects = -1
@@ -142,6 +144,11 @@ class Client:
     def place(self) -> str:
         """Where its gateway is, for people."""
         return self._at.connect
+
+    @property
+    def catchup_place(self) -> str | None:
+        """Where its gateway answers, for people; None: it is asked nothing."""
+        return self._at.catchup
 
     @property
     def gone(self) -> list[Gone]:
@@ -241,6 +248,7 @@ class Client:
                     beats.append(message)
         if self._catchup is not None:
             self._catchup.not_looked_at()
+            self.answered_at = None if self.answered_at is None else time.monotonic()
         return self._admitted(beats, fetched=False)
 
     def close(self) -> None:
@@ -294,6 +302,7 @@ class Client:
                 self._hello_at = -math.inf  # after a silence: runs may have come and gone
             self._heard_at = now
             return
+        self.answered_at = now
         if self._catchup is not None:
             self._catchup.answered(message)
         if isinstance(message, RunRecord | RunGap):

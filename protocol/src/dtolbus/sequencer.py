@@ -170,6 +170,10 @@ class Sequencer:
         """Return the runs, by run_id, that are not complete. May be asked from any thread."""
         return list(self._runs)
 
+    def records(self) -> bool:
+        """Return whether a wanted run goes on, as far as heard. May be asked from any thread."""
+        return any(not run.over for run in list(self._runs.values()))
+
     def heads(self, run_ids: Iterable[str]) -> dict[str, tuple[int, bool]]:
         """Return how many records each of these runs has, as far as heard, and whether that is all; of those known.
 

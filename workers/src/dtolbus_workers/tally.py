@@ -18,7 +18,7 @@ HANGING_S = 60.0
 _SILENT_S = 15.0
 """A gateway that has runs under way is heard ten times a second."""
 _IDLE_S = 90.0
-"""Any answers a Hello, which is said once a minute."""
+"""Any answers a Hello, which is said once a minute; the first one within the 15 s."""
 _RUNS = 1000
 
 
@@ -70,7 +70,7 @@ class Tally:
         self._heard[run.run_id] = stream_name(run.device, run.task)
 
     def begins(self) -> None:
-        """Note that a commit begins."""
+        """Note that a commit begins, or what a sink does at the end of a run."""
         self._committing_since = time.monotonic()
 
     def failed(self, error: Exception) -> None:
@@ -79,6 +79,10 @@ class Tally:
         self.failure = str(error)
         self.last_failure_at = time.monotonic()
         self._failing_since = self._failing_since or self.last_failure_at
+        self._committing_since = 0.0
+
+    def finalized(self) -> None:
+        """Note that what began was the end of a run, and is done."""
         self._committing_since = 0.0
 
     def stored(self, batch: RunBatch) -> None:
@@ -116,10 +120,11 @@ class Tally:
     def problems(self) -> list[str]:
         """Return why it does not store what there is."""
         now, found = time.monotonic(), []
-        if self._failing_since and now - self._failing_since > FAILING_S:
-            found.append(f"the sink has not stored for {now - self._failing_since:.0f} s: {self.failure}")
-        if self._committing_since and now - self._committing_since > HANGING_S:
-            found.append(f"a commit has taken {now - self._committing_since:.0f} s until now")
+        failing_since, committing_since = self._failing_since, self._committing_since  # the loop may end them meanwhile
+        if failing_since and now - failing_since > FAILING_S:
+            found.append(f"the sink has not stored for {now - failing_since:.0f} s: {self.failure}")
+        if committing_since and now - committing_since > HANGING_S:
+            found.append(f"a commit has taken {now - committing_since:.0f} s until now")
         return found + self._bus_problems(now)
 
     def facts(self) -> list[str]:
@@ -143,7 +148,8 @@ class Tally:
         yield counter(
             "dtolbus_worker_commit_failures_total", "Commits that the outside failed.", [(sink, self.failures)]
         )
-        failing_s = time.monotonic() - self._failing_since if self._failing_since else 0.0
+        failing_since = self._failing_since
+        failing_s = time.monotonic() - failing_since if failing_since else 0.0
         yield gauge(
             "dtolbus_worker_failing_seconds", "How long nothing could be stored; 0: it can.", [(sink, failing_s)]
         )
@@ -166,7 +172,7 @@ class Tally:
         if client is not None:
             for name, about, number in (
                 ("duplicates_dropped", "Records that came again.", client.sequencer.duplicates),
-                ("reconnects", "Times that the catch-up connection was made anew.", client.reconnects),
+                ("reconnects", "Times that the catch-up connection was made anew.", max(0, client.reconnects)),
                 ("foreign_messages", "Messages that cannot be read.", sum(client.foreign.copy().values())),
                 ("runs_lost", "Runs that went from the journal before they were stored.", len(client.gone)),
             ):
@@ -186,7 +192,16 @@ class Tally:
         heard_at, where = client.heard_at, client.place
         if heard_at is None:
             return [f"the gateway at {where} has not been heard since the start, {now - self._started_at:.0f} s ago"]
-        is_awaited = bool(client.sequencer.unfinished())
-        if now - heard_at > (_SILENT_S if is_awaited else _IDLE_S):
+        if now - heard_at > (_SILENT_S if client.sequencer.records() else _IDLE_S):
             return [f"the gateway at {where} has not been heard for {now - heard_at:.0f} s"]
+        return [] if client.catchup_place is None else self._catchup_problems(client, now)
+
+    def _catchup_problems(self, client: Client, now: float) -> list[str]:
+        """Return why what is missed cannot be fetched: live records come from another port."""
+        answered_at, started_s = client.answered_at, now - self._started_at
+        what = f"the gateway's catch-up at {client.catchup_place}"
+        if not client.welcomed and started_s > _SILENT_S:
+            return [f"{what} has not told its runs since the start, {started_s:.0f} s ago"]
+        if answered_at is not None and now - answered_at > _IDLE_S:
+            return [f"{what} has not answered for {now - answered_at:.0f} s"]
         return []

@@ -162,7 +162,9 @@ class _Worker:
                     return False
                 self._acknowledge(batch)
             if over and batch.run.run_id not in self._untouched:
+                self.tally.begins()
                 await self._destination.finalize(batch.run)
+                self.tally.finalized()
         return True
 
     async def _stored(self, batch: RunBatch) -> bool:
