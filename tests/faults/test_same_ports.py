@@ -161,6 +161,7 @@ def test_a_sink_outside_is_told_only_where_its_place_is_in_the_folder(tmp_path: 
         registered = Registration(name=name, sink=kind, place=str(place), destination_id="d")
         registration_path(data, name).write_bytes(encode_registration(registered))
     assert [name for name, _ in registered_outside(config, data)] == ["sqlite"]
+    assert [name for name, _ in registered_outside(config, other / ".." / "data")] == ["sqlite"]
     (warning,) = look(config).warnings
     assert warning.startswith(f"the sink 'sqlite' is registered at {other / 'dtolbus.sqlite'}, and not at {data}")
     assert f"  {warning}" in as_text(look(config))

@@ -19,7 +19,8 @@ def registered_outside(config: Config, data: Path) -> Iterator[tuple[str, str]]:
             continue
         try:
             place = Path(read_registration(registration_path(data, sink.name)).place)
-            is_outside = place.is_absolute() and not place.is_relative_to(data.absolute()) and place.exists()
+            is_elsewhere = place.is_absolute() and not place.resolve().is_relative_to(data.resolve())
+            is_outside = is_elsewhere and place.exists()
         except (RawFormatError, OSError):
             continue
         if is_outside:

@@ -88,7 +88,8 @@ class Seen(NamedTuple):
         if self.failure == "refused":
             return (
                 f"not allowed by {url} (key {keys.name}): it is unknown there or was taken back; on the gateway's "
-                f"machine `dtolbus keys list` shows which are allowed, and `dtolbus keys new {keys.name}` makes one"
+                f"machine `dtolbus keys list` shows which are allowed, and `dtolbus keys new {keys.name}` makes one, "
+                f"with --role sink for a sink"
             )
         if self.failure == "mechanism":
             return f"{url} uses no keys: leave --key (DTOLBUS_KEY) out, or start that gateway with --require-keys"

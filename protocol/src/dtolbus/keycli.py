@@ -80,7 +80,7 @@ def revoke(data: Path, name: str) -> None:
     if not was_there:
         raise UsageError(f"there is no key {name!r} in {data}: see `dtolbus keys list`")
     click.echo(f"revoked: {name!r}; {_WITHIN}, cuts it off, and lets the others in again at once")
-    click.echo(f"a sink of that name stays registered: `dtolbus sinks forget {_last(name)}` if it does not come back")
+    click.echo(f"where a sink of that name is registered, it stays so until `dtolbus sinks forget {_last(name)}`")
 
 
 @command("list")
