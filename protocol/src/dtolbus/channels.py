@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dtolbus.units.conversion import OPENS, Conversion, Thermocouple
 
+_MOST_BITS = 64
+
 
 class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
     """One channel of a task: code × scale + offset, then its conversion where it has one."""
@@ -45,14 +47,17 @@ class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
 
         Of a board that gives volts: the ends of the range, less a step where that is known.
         """
+        bits = self.resolution_bits
+        if bits is not None and not 0 < bits <= _MOST_BITS:
+            bits = None  # no converter's: 2 to the power of what a stranger wrote has no end
         if self.encoding == "float":
             lowest_v, highest_v = self.range or (-np.inf, np.inf)
-            step_v = (highest_v - lowest_v) / 2**self.resolution_bits if self.range and self.resolution_bits else 0.0
+            step_v = (highest_v - lowest_v) / 2**bits if self.range and bits else 0.0
             return lowest_v, highest_v - step_v
-        if self.resolution_bits is None:
+        if bits is None:
             return None
-        lowest = 0 if self.encoding == "offset_binary" else -(2 ** (self.resolution_bits - 1))
-        return lowest, lowest + 2**self.resolution_bits - 1
+        lowest = 0 if self.encoding == "offset_binary" else -(2 ** (bits - 1))
+        return lowest, lowest + 2**bits - 1
 
 
 def engineering(codes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.float64]:
