@@ -3,10 +3,11 @@
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,22 @@ def test_listen_on_the_catch_up_port_says_so(tmp_path: Path) -> None:
         told = run("dtolbus", "listen", url(gateway.catchup_port), "--duration", "0.3")
     assert (told.returncode, told.stderr.count("\n")) == (3, 1)
     assert "that is a gateway's catch-up port; name its port of live records instead" in told.stderr
+
+
+def test_where_no_handshake_comes_to_be_a_listener_without_a_key_is_told_of_keys() -> None:
+    """A gateway that asks for keys often hides, on a busy machine, that this is why it hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with suppress(OSError):  # the server is closed
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        told = run("dtolbus", "listen", url(server.getsockname()[1]))
+        server.shutdown(socket.SHUT_RDWR)
+    assert (told.returncode, told.stderr.count("\n")) == (3, 1)
+    assert "it may ask for a key (give --key FILE" in told.stderr
 
 
 @pytest.mark.parametrize("topic", ["rig", "blocks/rig/", "", "block/a/b/c/d"])

@@ -23,6 +23,7 @@ from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.sqlite_destination import SqliteDestination
 from dtolbus_workers.text_destination import CsvDestination
 from dtolbus_workers.verify import verify
+from dtolbus_workers.verify_remote import sinks_at, verify_remote
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +214,42 @@ def test_while_a_run_is_recorded_its_sink_is_behind_and_no_more(tmp_path: Path) 
     assert (equal.returncode, behind.returncode) == (0, 1), equal.stdout + behind.stdout
     assert "1 records behind; the run is still recorded" in behind.stdout
     assert "records missing" not in behind.stdout
+
+
+def test_from_another_machine_too_what_a_sink_stores_meanwhile_is_not_held_against_it(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "journal", READINGS, sync_ms=0)
+    writer.append(reading(READINGS, 0))
+    place = str(tmp_path / "lab.sqlite")
+    with RunningGateway(tmp_path) as gateway:
+        stop = threading.Event()
+        settings = config(gateway, name="sqlite", place=place, policy=BatchPolicy(age_s=0.05))
+        worker = threading.Thread(target=work, args=(SqliteDestination(place), settings, stop))
+        worker.start()
+
+        def is_at(position: int) -> bool:
+            sinks = read_registrations(tmp_path)
+            return any(
+                at.position == position
+                for sink in sinks
+                for run_id, at in sink.positions.items()
+                if run_id == READINGS.run_id
+            )
+
+        def go_on(what: str, percent: int) -> None:
+            if what == "the journal" and writer.next_index < 5:
+                for index in range(1, 5):
+                    writer.append(reading(READINGS, index))
+                eventually(lambda: is_at(5))
+
+        eventually(lambda: is_at(1))
+        certificate = verify_remote(
+            gateway.endpoints.catchup or "", sinks_at([f"sqlite={place}"], blocks="summary"), tell=go_on
+        )
+        stop.set()
+        worker.join()
+    writer.close()
+    assert writer.next_index == 5, "nothing was stored meanwhile: this shows nothing"
+    assert (certificate.complete, [line.remarks for line in certificate.lines]) == (True, [[]])
 
 
 def test_an_interrupted_run_is_told_beside_complete_sinks(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.producer.acquired import acquire_all, blocks_of, config_of, events_of, readings_of, records_of
 from tests.producer.test_sensors import MAX
-from tests.protocol.specimens import block, block_run, reading, reading_run
+from tests.protocol.specimens import block, block_run, event, reading, reading_run
 
 from dtolbus import files
 from dtolbus.channels import Channel
@@ -65,6 +65,17 @@ class TestOverRange:
         assert not any(block.sensor_status for block in blocks_of(run)), "the value stays the value"
         (kept,) = read_remarks(run.path)
         assert kept == Remark("acc_nde_y", "over_range", int(clipped.size), 500, int(clipped[0]))
+
+    def test_what_was_lost_is_told_while_it_goes_on_with_how_many_samples(self):
+        info = block_run()
+        signals = Signals(info)
+        signals.look(block(info, 0, samples=100), 0)
+        signals.look(event(info, 1, sample_index=100, lost_samples=50), 1)
+        signals.look(block(info, 2, samples=50), 2)
+        signals.look(event(info, 3, sample_index=200, lost_samples=50), 3)
+        (lost,) = signals.remarks
+        assert lost == Remark("every channel", "lost", 100, 250, 100)
+        assert str(lost) == "every channel lost: 100, 40 %"
 
     def test_the_simulated_board_says_nothing_of_good_signals(self, tmp_path):
         task = {**CLIPPED, "channels": [{"name": f"c{k}", "gain": (1, 10)[k % 2]} for k in range(16)], "rate_hz": 200.0}

@@ -1,10 +1,11 @@
-"""Sinks that a data folder knows elsewhere than where `dtolbus up` has them: in the folder itself."""
+"""Sinks that a data folder knows beside those of `dtolbus up`, or elsewhere than it has them: in the folder itself."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dtolbus.errors import RawFormatError
-from dtolbus.registrations import read_registration, registration_path
+from dtolbus.records import RunInfo
+from dtolbus.registrations import read_registration, readable_registrations, registration_path
 from dtolbus_producer.config import Config
 from dtolbus_producer.plan import place_of
 
@@ -29,3 +30,10 @@ def registered_outside(config: Config, data: Path) -> Iterator[tuple[str, str]]:
                 f"registered at {place}, and not at {place_of(sink, data)}: this folder is a copy, or a stack of "
                 f"another folder stored this journal there",
             )
+
+
+def sinks_besides(data: Path, ours: Collection[str], runs: Collection[RunInfo]) -> list[str]:
+    """Return the names of the folder's sinks that are to have any of the runs, and are none of ours."""
+    return [
+        sink.name for sink in readable_registrations(data)[0] if sink.name not in ours and any(map(sink.takes, runs))
+    ]

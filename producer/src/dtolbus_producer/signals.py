@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from dtolbus.channels import Channel
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Record, RunInfo, ns_from_utc
 from dtolbus.remarks import (
+    ALL_CHANNELS,
     GOOD_AGAIN,
+    LOST,
     NO_VALUE,
     OVER_RANGE,
     STATUS_KINDS,
@@ -44,11 +46,15 @@ class Signals:
         self._end = 0
         self._last: DaqBlock | DaqReading | None = None
         self._looked = 0
+        self._lost: Remark | None = None
 
     def look(self, record: Record, index: int) -> list[DaqEvent]:
         """Return the events, numbered from `index` on, that belong before the record; none as a rule."""
         if isinstance(record, DaqEvent):
             self._end = max(self._end, record.sample_index + record.lost_samples)
+            if record.lost_samples:
+                before = self._lost or Remark(ALL_CHANNELS, LOST, 0, 0, record.sample_index)
+                self._lost = msgspec.structs.replace(before, samples=before.samples + record.lost_samples)
             return []
         self._last = record
         first, count = _samples_of(record, self._info)
@@ -72,12 +78,15 @@ class Signals:
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
-        """All that there is to say so far, told in an event or not yet."""
-        return tuple(
+        """All that there is to say so far, told in an event or not yet; what was lost, first."""
+        told = tuple(
             msgspec.structs.replace(remark, of=self._looked)
             for channel in self._channels.values()
             for remark in channel.total.values()
         )
+        if self._lost is None:
+            return told
+        return (msgspec.structs.replace(self._lost, of=self._looked + self._lost.samples), *told)
 
     def _events(self, every: int, index: int, sample: int, at_ns: tuple[int, int]) -> list[DaqEvent]:
         told = [one for channel in self._channels.values() for one in channel.told(self._looked, every, self._what)]

@@ -21,7 +21,7 @@ from dtolbus_producer.childrenfacts import ChildrenFacts, give_places
 from dtolbus_producer.config import Config
 from dtolbus_producer.journalfacts import journal_of
 from dtolbus_producer.locking import locked
-from dtolbus_producer.outside import registered_outside
+from dtolbus_producer.outside import registered_outside, sinks_besides
 from dtolbus_producer.parts import (
     OVERTIME_S,
     Parts,
@@ -49,7 +49,10 @@ log = logging.getLogger(__name__)
 LOCK_FILE = ".up.lock"
 PIDS_FILE = "pids.json"
 _TURN_S = 0.1
-_GATEWAY_S = 20.0
+_GATEWAY_S = 90.0
+"""How long the gateway may take to answer: a machine with much else to do starts it slowly."""
+_SLOW_S = 10.0
+"""How soon it is said that it takes long."""
 _SINKS_S = 40.0
 """How long the boards wait for the sinks to open: longer than a worker waits for a schema that is in use, 30 s."""
 _END_S = 20.0
@@ -120,6 +123,10 @@ def _certified(config: Config, session: "Session", certificate: Certificate, dsn
         certificate.note("no run was recorded: nothing to compare" if sinks else "no sink: nothing to compare")
         return 1
     code = certificate.verify(runs, sinks, dsn)
+    recorded = [status.info for status in session.watch.new_runs()]
+    if others := sinks_besides(Path(config.data), [sink.name for sink in config.sinks], recorded):
+        all_sinks = f"`dtolbus verify --data {Path(config.data).absolute()}` compares every sink"
+        certificate.remark(f"not compared: {', '.join(others)}, which this stack does not run; {all_sinks}")
     for stream, told in session.watch.silent().items():
         certificate.remark(f"but not everything was recorded: {stream}: {told}, to its end")
         code = code or 1
@@ -289,12 +296,16 @@ class Session:
 
     def _await_gateway(self, stop: threading.Event) -> None:
         """Wait for our own gateway: why it cannot start is the reason, whatever sinks say of who has its ports."""
-        gateway, phase, end = self._parts.gateway, "starting the gateway", time.monotonic() + _GATEWAY_S
+        gateway, began, is_told = self._parts.gateway, time.monotonic(), False
         config, keys = self._gateway_config, self._parts.keys
         while not stop.is_set() and not gateway_answers(config, self._parts.identity, keys):
-            self._turn(phase, [gateway])
-            if time.monotonic() > end:
-                raise CannotStartError(f"{phase}: nothing for {_GATEWAY_S:.0f} s; see {gateway.log}")
+            self._turn("starting the gateway", [gateway])
+            waited_s = time.monotonic() - began
+            if waited_s > _GATEWAY_S:
+                raise CannotStartError(f"the gateway does not answer after {_GATEWAY_S:.0f} s; see {gateway.log}")
+            if waited_s > _SLOW_S and not is_told:
+                is_told = True
+                say(f"the gateway is still starting; it has {_GATEWAY_S:.0f} s, see {gateway.log}", err=True)
             stop.wait(_TURN_S / 2)
         gateway.is_settled = True
 

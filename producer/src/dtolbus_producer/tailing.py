@@ -58,6 +58,11 @@ class _Known:
     broken_until: float = 0.0
     is_logged: bool = False
 
+    @property
+    def status_now(self) -> RunStatus:
+        """How far it is, between heartbeats too."""
+        return self.status if self.followed is None else self.followed.status
+
 
 class JournalTail:
     """Follows all runs of a journal; `recover` ends a run whose producer is gone, and raises where it is not."""
@@ -89,7 +94,7 @@ class JournalTail:
     def statuses(self) -> list[RunStatus]:
         """Return how far every run is: the running ones first, then the newest."""
         return sorted(
-            (known.status for known in self._known.values()),
+            (known.status_now for known in self._known.values()),
             key=lambda status: (status.state == "running", status.info.run_id),
             reverse=True,
         )
@@ -152,7 +157,7 @@ class JournalTail:
 
     def last_words(self) -> list[Heartbeat]:
         """Return a heartbeat of each run that had any."""
-        return [Heartbeat(known.status) for known in self._lively.values()]
+        return [Heartbeat(known.status_now) for known in self._lively.values()]
 
     def close(self) -> None:
         """Close all files; waits for a recovery that is under way."""

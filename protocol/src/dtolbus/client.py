@@ -83,7 +83,8 @@ class Endpoints:
 class Client:
     """Receives the records of a gateway in order. Everything but `acknowledge` is for one thread only.
 
-    `hello` presents it; `positions` and `wanted` are the Sequencer's.
+    `hello` presents it; `positions` and `wanted` are the Sequencer's. One that `enters_or_ends` does not wait for a
+    gateway that never let it in: its key may be allowed later, when nobody waits any more.
     """
 
     def __init__(
@@ -92,8 +93,11 @@ class Client:
         hello: Hello | None = None,
         positions: Mapping[str, int] | None = None,
         wanted: Callable[[RunInfo], bool] = lambda run: True,
+        *,
+        enters_or_ends: bool = False,
     ) -> None:
         self._at = at
+        self._enters_or_ends = enters_or_ends
         self._hello = hello or Hello(worker="")
         self._admission = Admission(self._hello.expects)
         self.sequencer = Sequencer(
@@ -163,7 +167,7 @@ class Client:
         """Return what became ready: waits up to `timeout_s` for the first message, then takes what is there.
 
         Raises UsageError where an address is not one, CannotStartError where the gateway refuses this worker for good,
-        or is another than the one expected.
+        is another than the one expected, or does not let in who enters or ends.
         """
         self._keep_sockets()
         self._send_acks()
@@ -363,7 +367,11 @@ class Client:
         """Make the sockets, make them anew when they fell silent, and say Hello."""
         now = time.monotonic()
         catchup_handshakes = None if self._catchup is None else self._catchup.handshakes
-        self._entrance.look((self._handshakes, catchup_handshakes), self._heard_at, now)
+        is_at_the_door = self._enters_or_ends and self.heard_at is None
+        followed = (self._handshakes, catchup_handshakes)
+        self._entrance.look(followed, self._heard_at, now, is_told=not is_at_the_door)
+        if is_at_the_door and self.trouble:
+            raise CannotStartError(self.trouble)
         is_silent = now - self._heard_at > _SILENCE_S
         is_given_up = self._handshakes is not None and self._handshakes.is_due(now)
         if self._sub is None or self._is_mark_lower or self._connections > 1 or is_silent or is_given_up:

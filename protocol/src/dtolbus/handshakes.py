@@ -83,18 +83,21 @@ class Seen(NamedTuple):
             return (
                 f"{url} asks for a key: give --key FILE, which `dtolbus keys new NAME` makes on the gateway's machine"
             )
-        if keys is None or self.failure is None:
+        if self.failure is None or (self.failure == "failed" and (self.in_a_row < _FAILED or failing_s < _FAILED_S)):
             return ""
+        if keys is None:
+            return (
+                f"the handshake with {url} fails: it may ask for a key (give --key FILE, which `dtolbus keys new NAME` "
+                f"makes on the gateway's machine), or that port is no gateway's"
+            )
         if self.failure == "refused":
             return (
                 f"not allowed by {url} (key {keys.name}): it is unknown there or was taken back; on the gateway's "
                 f"machine `dtolbus keys list` shows which are allowed, and `dtolbus keys new {keys.name}` makes one, "
-                f"with --role sink for a sink"
+                f"with --role sink for a sink; a new key file is read when this is started again"
             )
         if self.failure == "mechanism":
             return f"{url} uses no keys: leave --key (DTOLBUS_KEY) out, or start that gateway with --require-keys"
-        if self.in_a_row < _FAILED or failing_s < _FAILED_S:
-            return ""
         return (
             f"the handshake with {url} fails (key {keys.name}): check the server key (of --server-key, or in the key "
             f"file), which another gateway's is not, and the port"
@@ -151,8 +154,8 @@ class Entrance:
         """Why it does not; empty where it does, or nothing is known."""
         self._told: set[Failure | None] = set()
 
-    def look(self, followed: Iterable[Handshakes | None], heard_at: float, now: float) -> None:
-        """Look whether the sockets' connections came to be; instants are monotonic, s."""
+    def look(self, followed: Iterable[Handshakes | None], heard_at: float, now: float, *, is_told: bool = True) -> None:
+        """Look whether the sockets' connections came to be; instants are monotonic, s. Not told: the caller does."""
         known = [handshakes for handshakes in followed if handshakes is not None]
         if now - heard_at >= _QUIET_S or self.trouble:
             for handshakes in known:
@@ -160,7 +163,7 @@ class Entrance:
         troubled = next((handshakes for handshakes in known if handshakes.seen.failure and handshakes.words()), None)
         if troubled is not None:
             self.trouble = troubled.words()
-            if troubled.seen.failure not in self._told:
+            if is_told and troubled.seen.failure not in self._told:
                 self._told.add(troubled.seen.failure)
                 log.warning(self.trouble)
         elif self.trouble and known and all(handshakes.seen.succeeded for handshakes in known):

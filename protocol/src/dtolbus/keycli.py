@@ -43,8 +43,12 @@ def new(data: Path, name: str, role: Any, only_pair: bool, server_key: str | Non
     if server_key:
         raise UsageError("--server-key goes with --only-pair: here the gateway's own is known")
     with _told():
-        path = KeyRing(data).new(name, role)
-    _say(_to_do(name, role, path))
+        ring = KeyRing(data)
+        is_first = ring.server() is None
+        path = ring.new(name, role)
+    _say(_to_do(data, name, role, path))
+    if is_first:
+        _say(_first(data))
 
 
 @command("allow")
@@ -78,9 +82,12 @@ def revoke(data: Path, name: str) -> None:
     with _told():
         was_there = KeyRing(_there(data)).revoke(name)
     if not was_there:
-        raise UsageError(f"there is no key {name!r} in {data}: see `dtolbus keys list`")
+        raise UsageError(f"there is no key {name!r} in {data}: see `dtolbus keys list --data {_typed(str(data))}`")
     click.echo(f"revoked: {name!r}; {_WITHIN}, cuts it off, and lets the others in again at once")
-    click.echo(f"where a sink of that name is registered, it stays so until `dtolbus sinks forget {_last(name)}`")
+    where = f"--data {_typed(str(data.absolute()))}"
+    click.echo(
+        f"where a sink of that name is registered, it stays so until `dtolbus sinks forget {where} {_last(name)}`"
+    )
 
 
 @command("list")
@@ -144,7 +151,7 @@ def _only_pair(name: str, role: str, server_key: str | None) -> Iterator[str]:
         yield f"  3. copy its keys/server.public back, and give that beside --key {_typed(path.name)} as --server-key"
 
 
-def _to_do(name: str, role: str, path: Path) -> Iterator[str]:
+def _to_do(data: Path, name: str, role: str, path: Path) -> Iterator[str]:
     yield f"made and allowed: {name!r}, role {role}; {_WITHIN}"
     yield f"  1. copy {path.absolute()} to the client's machine; it is secret: leave it readable to its owner alone"
     if role == "sink":
@@ -155,7 +162,14 @@ def _to_do(name: str, role: str, path: Path) -> Iterator[str]:
         yield f"     the sink is called {name!r}, as its key; a second sink needs a key of its own"
     else:
         yield f"  2. there type: dtolbus listen tcp://HOST:5601 --key {_typed(path.name)}"
-    yield f"to take it back: dtolbus keys revoke {_last(name)}"
+    yield f"to take it back: dtolbus keys revoke --data {_typed(str(data.absolute()))} {_last(name)}"
+
+
+def _first(data: Path) -> Iterator[str]:
+    """Tell of a gateway's own keys: they may have been made for a folder that is no gateway's."""
+    yield f"these are the first keys in {data.absolute()}: its gateway's own were made with them"
+    if not (data / "journal").is_dir():
+        yield "nothing was recorded there yet; if your gateway's folder is another, name it with --data"
 
 
 def _typed(text: str) -> str:

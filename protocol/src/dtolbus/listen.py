@@ -82,9 +82,10 @@ def nothing_heard(at: Endpoints, after_s: float) -> CannotStartError:
             f"nothing heard from {connect}: that is a gateway's catch-up port; name its port of live records instead "
             f"(5601 by default), and this one with --catchup"
         )
+    key = ", does it ask for a key (--key)" if at.keys is None else ""
     return CannotStartError(
         f"nothing heard from {connect} in {after_s:.0f} s: is a gateway running there, is the port right (5601 by "
-        f"default), does a firewall block it?"
+        f"default){key}, does a firewall block it?"
     )
 
 

@@ -15,6 +15,9 @@ from dtolbus.units.status import SensorStatus
 
 OVER_RANGE = "over_range"
 NO_VALUE = "no_value"
+LOST = "lost"
+"""No event's kind: what the events of lost samples come to, as long as nobody reads them."""
+ALL_CHANNELS = "every channel"
 GOOD_AGAIN = "sensor_ok"
 """Kind of the event where a sensor is good again: it is none of `WORDS`."""
 
@@ -46,7 +49,7 @@ class Remark(msgspec.Struct, frozen=True):
 
     channel: str
     kind: str
-    """One of `WORDS`."""
+    """One of `WORDS`, or LOST."""
     samples: Count
     """So many (polls) were so …"""
     of: Count
@@ -55,7 +58,8 @@ class Remark(msgspec.Struct, frozen=True):
     """Number of the first of them in the run."""
 
     def __str__(self) -> str:
-        return f"{self.channel} {WORDS[self.kind]}: {percent(self.samples, self.of)}"
+        count = f"{self.samples}, " if self.kind == LOST else ""
+        return f"{self.channel} {WORDS.get(self.kind, self.kind)}: {count}{percent(self.samples, self.of)}"
 
 
 def message_of(remark: Remark, *, what: str = "samples", good_from: int | None = None) -> str:

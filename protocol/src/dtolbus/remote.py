@@ -74,6 +74,14 @@ class RemoteJournal:
         """Ask how far the runs are now. Raises CannotStartError, WireError."""
         self.runs = [RemoteRun(self, status) for status in self._statuses()]
 
+    def status(self, before: RunStatus) -> RunStatus:
+        """Return how far the run is of which this was told before; the same where it is gone.
+
+        Raises CannotStartError, WireError.
+        """
+        told = (status for status in self._statuses() if status.info.run_id == before.info.run_id)
+        return next(told, before)
+
     def close(self) -> None:
         """Close the connection."""
         self._disconnect()
@@ -185,7 +193,8 @@ class RemoteRun:
 
     def __init__(self, journal: RemoteJournal, status: RunStatus) -> None:
         self._journal = journal
-        self._status = status
+        self.told = status
+        """How far it was when the gateway last told."""
 
     def __enter__(self) -> Self:
         return self
@@ -196,11 +205,16 @@ class RemoteRun:
     @property
     def info(self) -> RunInfo:
         """The run header."""
-        return self._status.info
+        return self.told.info
 
     def status(self) -> RunStatus:
-        """Return how far the run was when the gateway told."""
-        return self._status
+        """Return how far the run is; one that was still recorded when the gateway told is asked for again.
+
+        Raises CannotStartError, WireError.
+        """
+        if self.told.state == "running":
+            self.told = self._journal.status(self.told)
+        return self.told
 
     def records(self, from_index: int, to_index: int) -> Iterator[Record | Gap]:
         """Yield the records [from_index, to_index) in order, and a Gap for each range that cannot be read."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from dtolbus.client import Client, Endpoints
-from dtolbus.errors import CannotStartError, UsageError
+from dtolbus.errors import UsageError
 from dtolbus.keys import load_keys
 from dtolbus.records import DaqBlock, DaqEvent, DaqReading, Gap, Record
 from dtolbus.sequencer import Arrived, Item, Missing
@@ -99,11 +99,8 @@ class Subscriber:
         Raises CannotStartError where the producer does not let this subscriber in, and never did.
         """
         if self._client is None:
-            self._client = Client(self._at)
-        items = self._client.receive(timeout_s)
-        if self._client.heard_at is None and self._client.trouble:
-            raise CannotStartError(self._client.trouble)
-        return items
+            self._client = Client(self._at, enters_or_ends=True)
+        return self._client.receive(timeout_s)
 
     def __iter__(self) -> Iterator[DaqBlock | DaqReading | DaqEvent]:
         try:

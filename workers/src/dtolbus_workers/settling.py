@@ -51,10 +51,10 @@ def settle(journal: RemoteJournal) -> None:
 
     Raises CannotStartError, WireError.
     """
-    before = {run.info.run_id: run.status().head for run in journal.runs if run.status().state == "running"}
+    before = {run.info.run_id: run.told.head for run in journal.runs if run.told.state == "running"}
     end = time.monotonic() + _TOLD_S + _EACH_S * len(before)
     while time.monotonic() < end and any(
-        run.status().state == "running" and run.status().head == before.get(run.info.run_id) for run in journal.runs
+        run.told.state == "running" and run.told.head == before.get(run.info.run_id) for run in journal.runs
     ):
         time.sleep(_ASK_EVERY_S)
         journal.refresh()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from dtolbus.client import Client, Endpoints
-from dtolbus.errors import CannotStartError, DtolbusError, DtolSinkWriteError
+from dtolbus.errors import DtolbusError, DtolSinkWriteError
 from dtolbus.identity import ANY, Identity
 from dtolbus.metrics import Told
 from dtolbus.records import RunInfo
@@ -97,14 +97,13 @@ class _Worker:
             positions=tuple(RunPosition("", "", run_id, start) for run_id, start in starts.items()),
             expects=config.expects,
         )
-        self._client = Client(config.at, hello, starts, wanted=self._wants)
+        self._client = Client(config.at, hello, starts, wanted=self._wants, enters_or_ends=config.until_end)
         self.tally.follow(self._client)
         self._inbox = Inbox(self._client)
 
     async def run(self) -> None:
         try:
             while not self._is_told_to_end() and not self._finished():
-                self._refuse_to_wait()
                 for item in await self._inbox.take(min(_IDLE_S, self._batcher.wait_s(time.monotonic()))):
                     self._batcher.add(item, time.monotonic())
                 if not await self._commit(self._batcher.due(time.monotonic())):
@@ -136,14 +135,6 @@ class _Worker:
 
     def _finished(self) -> bool:
         return self._config.until_end and self._inbox.is_over() and self._batcher.is_empty()
-
-    def _refuse_to_wait(self) -> None:
-        """Raise CannotStartError where a worker that is to end by itself is not let in, and never was.
-
-        Any other goes on trying: its key may be allowed later, while nobody is at this machine.
-        """
-        if self._config.until_end and self._client.heard_at is None and self._client.trouble:
-            raise CannotStartError(self._client.trouble)
 
     def _tell_gone(self) -> None:
         gone = self._client.gone
