@@ -291,7 +291,7 @@ class DaqBlock:
             return np.full((len(self.channels), self.samples_per_channel), np.nan)
         codes = self.raw_codes[:, : self.samples_per_channel]
         values = codes.astype(np.float64) if self.calibration is None else engineering(codes, self.calibration)
-        for row, name in zip(values, self.channels, strict=True):
+        for row, name in zip(values, self.channels, strict=True) if self.sensor_status else ():
             if name in self.sensor_status:
                 row[np.flatnonzero(self.sensor_status[name][: self.samples_per_channel])] = np.nan
         return values

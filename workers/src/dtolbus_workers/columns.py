@@ -1,6 +1,7 @@
 """Blocks as columns and as summaries: what every sink builds its rows from, without a Python row for each sample."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -106,7 +107,7 @@ def block_summary(block: DaqBlock) -> dict[str, Scalar]:
         "samples_per_channel": block.samples_per_channel,
         "sample_rate_hz": block.sample_rate_hz,
         "block_period_ns": period,
-        "task_started_at": _iso(block.task_started_at),
+        "task_started_at": _start(block.task_started_at),
         "t0": t_utc if block.t0 is block.t_utc else _iso(block.t0),
         "t_mono_ns": block.t_mono_ns,
         "t_utc": t_utc,
@@ -127,6 +128,10 @@ def _iso(instant: datetime | None) -> str | None:
     return None if instant is None else instant.isoformat()
 
 
+_start = lru_cache(maxsize=64)(_iso)
+"""The same for each block of a run."""
+
+
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -140,16 +145,20 @@ def _texts(texts: tuple[str | None, ...]) -> str:
 def _statistics(data: NDArray[np.float64]) -> dict[str, Scalar]:
     """Return min, max, mean and rms of each row, as JSON arrays."""
     samples = data.shape[1]
-    least = data.min(1) if samples else np.full(len(data), np.nan)
-    if samples and not np.isnan(least).any():
+    if samples:
         with np.errstate(over="ignore", invalid="ignore"):
             mean = np.add.reduce(data, axis=1) / samples  # what `mean` is, without its checks
             rms = np.sqrt(np.add.reduce(data * data, axis=1) / samples)
-        columns = [row.tolist() for row in (least, data.max(1), mean, rms)]
-    else:
-        columns = [list(column) for column in zip(*map(_row_statistics, data), strict=True)] or [[], [], [], []]
-    texts = [_json([value if value is not None and math.isfinite(value) else None for value in c]) for c in columns]
-    return dict(zip(("min", "max", "mean", "rms"), texts, strict=True))
+        if math.isfinite(sum(rms.tolist())):  # then every value is finite
+            return _arrays(row.tolist() for row in (data.min(1), data.max(1), mean, rms))
+    rows = [
+        [value if value is not None and math.isfinite(value) else None for value in _row_statistics(r)] for r in data
+    ]
+    return _arrays(zip(*rows, strict=True) if rows else [(), (), (), ()])
+
+
+def _arrays(columns: Iterable[Sequence[float | None]]) -> dict[str, Scalar]:
+    return dict(zip(("min", "max", "mean", "rms"), map(_json, columns), strict=True))
 
 
 def _row_statistics(row: NDArray[np.float64]) -> tuple[float | None, float | None, float | None, float | None]:
