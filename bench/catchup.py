@@ -25,7 +25,7 @@ def cases(setting: Setting) -> Iterator[Case]:
 
         def ours(kind: str = kind, options: tuple[str, ...] = options, numbers: Iterator[int] = numbers) -> float:
             with stack(setting.folder / f"{kind}{next(numbers)}") as made:
-                return _backfill_mb_s(made, kind, options, behind_s=2.0 if setting.quick else 8.0)
+                return _backfill_mb_s(made, kind, options, behind_s=2.0 if setting.quick else 5.0)
 
         yield Case(
             "catchup",

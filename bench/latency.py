@@ -1,18 +1,29 @@
 """From a block durable in the journal to a block in a subscriber's hands, at 1000 blocks a second."""
 
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 
+from bench.cpu import cpu_us
 from bench.hearing import heard_by
-from bench.items import SMALL
+from bench.items import SMALL, block, codes, run_info
 from bench.measuring import Case, Trial, at_most
 from bench.registry import Setting
 from bench.stack import stack, wait_until
+from dtolbus.runs import RunFolder
+from dtolbus.wire import RunRecord, decode, encode
+from dtolbus_producer.following import FollowedRun
+from dtolbus_producer.journal import RunWriter
 
 BLOCKS_S = 1000
 GOALS = ((50, 3.0), (99, 15.0))
+BURST = BLOCKS_S * 20 // 1000
+"""Blocks that one sync of the journal makes durable, every 20 ms."""
+_READ = 400
 _LET_GO = 0.2
 """Part of a trial at its start that is not counted: processes warm up."""
 _PATIENCE_S = 30.0
@@ -29,7 +40,38 @@ def cases(setting: Setting) -> Iterator[Case]:
             None,
             at_most(most_ms),
             trials=1 if setting.quick else 5,
+            note=partial(_cpu_in_words, setting.folder / "read"),
         )
+
+
+def _cpu_in_words(folder: Path) -> str:
+    """Return what the steps between a journal and a subscriber work for a block, when nothing disturbs them."""
+    run, data = run_info(SMALL), codes(SMALL)
+    writer = RunWriter(folder, run)
+    for index in range(_READ):
+        writer.append(block(run, index, data))
+    writer.close()
+    record = RunRecord(run, block(run, 0, data))
+    frames = encode(record)
+    with RunFolder(writer.path) as read:
+        reading = cpu_us(lambda: _follow(read), _READ)
+    shutil.rmtree(folder)
+    encoding = cpu_us(lambda: [encode(record) for _ in range(_READ)], _READ)
+    decoding = cpu_us(lambda: [decode(frames) for _ in range(_READ)], _READ)
+    return (
+        f"{BURST} blocks become durable at once, of which the median waits for {BURST // 2}; CPU of a block, µs, when "
+        f"nothing else runs: the gateway's reading {reading:.0f} and encoding {encoding:.0f}, decoding {decoding:.0f}; "
+        f"the head is looked at every ms"
+    )
+
+
+def _follow(read: RunFolder) -> None:
+    """Take all that is there in bursts, as a gateway does."""
+    followed = FollowedRun(read, 0)
+    while followed.published < _READ:
+        followed.head = min(_READ, followed.published + BURST)
+        for _ in followed.take(BURST):
+            pass
 
 
 def _trial(setting: Setting, runs: list[list[float]], share: int) -> Trial:

@@ -2,11 +2,14 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bench.items import CHANNELS, LARGE, SMALL, blocks, run_info
 from bench.measuring import Case, Repeated, at_least
@@ -16,6 +19,7 @@ from dtolbus.parquet.places import parts_of, run_folder
 from dtolbus.records import DaqBlock, RunInfo
 from dtolbus_workers.destination import RunBatch
 from dtolbus_workers.parquet_folder import ParquetFolder
+from dtolbus_workers.parquet_parts import writer_options
 
 _BATCH_BYTES = 16 << 20
 """As a worker commits them."""
@@ -35,8 +39,8 @@ def _case(setting: Setting, run: RunInfo, batch: Sequence[DaqBlock]) -> Case:
     what = f"blocks of {CHANNELS} × {run.block_samples} int16 → a synced part, codes"
 
     def note() -> str:
-        sizes = [path.stat().st_size for path in parts_of(place)]
-        return f"{sizes[-1] / values:.2f} B a value"
+        part = parts_of(place)[-1]
+        return f"{part.stat().st_size / values:.2f} B a value; {_encoder_alone(part, values)}"
 
     def rate(call: Callable[[int], None]) -> Repeated:
         return Repeated(call, values / 1e6, setting.plan.trial_s, most=8)
@@ -72,6 +76,21 @@ def _reference(path: Path, batch: Sequence[DaqBlock]) -> Callable[[int], None]:
             path.unlink()
 
     return go
+
+
+def _encoder_alone(part: Path, values: int) -> str:
+    """Return how fast pyarrow writes what stands in a part, all of it ready, to memory, with the part's encodings."""
+    table = pq.read_table(part, partitioning=None)
+    options = writer_options(table.schema, "zstd", use_dictionary=False)
+    rate = Repeated(lambda times: _write(table, options, times), values / 1e6, 0.3, most=8)
+    rate()
+    return f"pyarrow's encoder alone, in memory: {median(rate() for _ in range(5)):.1f} M values/s"
+
+
+def _write(table: pa.Table, options: Mapping[str, Any], times: int) -> None:
+    for _ in range(times):
+        with pq.ParquetWriter(pa.BufferOutputStream(), table.schema, **options) as writer:
+            writer.write_table(table)
 
 
 def _table(batch: Sequence[DaqBlock]) -> pa.Table:

@@ -95,5 +95,5 @@ def _alone(run: RunInfo, made: Sequence[DaqBlock], how: str, receivers: int = 1)
 def _blocks(setting: Setting, samples: int) -> tuple[RunInfo, Sequence[DaqBlock]]:
     """Return what one trial sends: the same codes again and again, so that they cost no memory."""
     run, data = run_info(samples), codes(samples)
-    number = round((20e6 if setting.quick else 300e6) / data.nbytes / EVERY) * EVERY
+    number = round((20e6 if setting.quick else 150e6) / data.nbytes / EVERY) * EVERY
     return run, [block(run, index, data) for index in range(max(4 * EVERY, number))]
