@@ -71,7 +71,7 @@ class Plan(NamedTuple):
     """How long a trial of repeated work lasts at least."""
 
 
-FULL = Plan(pairs=5, most_pairs=15, budget_s=6.0, trial_s=0.3)
+FULL = Plan(pairs=5, most_pairs=15, budget_s=5.0, trial_s=0.3)
 QUICK = Plan(pairs=3, most_pairs=3, budget_s=1.0, trial_s=0.05)
 
 

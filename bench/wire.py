@@ -15,7 +15,7 @@ from dtolbus.records import DaqBlock, RunInfo
 
 SIZES = ((SMALL, "16 kB", 0.85, 0.20), (LARGE, "200 kB", 0.90, 0.60))
 """Samples a channel, and the goals against pyzmq and TCP."""
-_ALONE_TRIALS = 5
+_ALONE_TRIALS = 3
 
 
 def cases(setting: Setting) -> Iterator[Case]:
