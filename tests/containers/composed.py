@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from testcontainers.compose import DockerCompose
 from tests.containers.engine import docker
@@ -45,19 +46,29 @@ class Stack:
     def verify(self) -> "subprocess.CompletedProcess[str]":
         return self.run("run", "--rm", "--no-TTY", "dtolbus", "verify", check=False)
 
+    def within(self, service: str, script: str) -> "subprocess.CompletedProcess[str]":
+        """Run a line of shell in the service's container."""
+        return self.run("exec", "--no-TTY", service, "sh", "-c", script, check=False)
+
     def container(self, service: str) -> str:
         """Return the id of the service's container."""
         return self.run("ps", "--all", "--quiet", service).stdout.strip()
 
-    def state(self, service: str) -> tuple[str, int, str]:
-        """Return how its container is: status, exit code or restarts, health."""
-        found = json.loads(docker("inspect", self.container(service)).stdout)[0]
-        state = found["State"]
-        number = found["RestartCount"] if state["Running"] else state["ExitCode"]
-        return state["Status"], number, state.get("Health", {}).get("Status", "")
+    def inspected(self, service: str) -> dict[str, Any]:
+        """Return what Docker knows of its container."""
+        found: dict[str, Any] = json.loads(docker("inspect", self.container(service)).stdout)[0]
+        return found
+
+    def ended(self, service: str) -> tuple[str, int]:
+        """Return its container's status and exit code."""
+        state = self.inspected(service)["State"]
+        return state["Status"], state["ExitCode"]
+
+    def health(self, service: str) -> str:
+        return str(self.inspected(service)["State"].get("Health", {}).get("Status", ""))
 
     def restarts(self, service: str) -> int:
-        return int(json.loads(docker("inspect", self.container(service)).stdout)[0]["RestartCount"])
+        return int(self.inspected(service)["RestartCount"])
 
     def network(self, verb: str, network: str, service: str) -> None:
         """Connect the service's container to a network, or disconnect it."""
@@ -71,10 +82,10 @@ class Stack:
             time.sleep(0.2)
 
     def until_healthy(self, service: str) -> None:
-        self.until(f"{service} is healthy", lambda: self.state(service)[2] == "healthy")
+        self.until(f"{service} is healthy", lambda: self.health(service) == "healthy")
 
     def until_unhealthy(self, service: str) -> None:
-        self.until(f"{service} is unhealthy", lambda: self.state(service)[2] == "unhealthy")
+        self.until(f"{service} is unhealthy", lambda: self.health(service) == "unhealthy")
 
     def until_complete(self) -> str:
         """Wait until every sink has what the journal holds; return the certificate."""

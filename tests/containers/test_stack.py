@@ -1,13 +1,26 @@
 """compose.yaml as it is deployed: started, stopped and verified; then everything goes wrong that may."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.containers.composed import Stack, running
+from tests.e2e import commands as command
 
 pytestmark = pytest.mark.usefixtures("images")
 
 SINKS = ("worker-parquet", "worker-sqlite", "worker-postgres", "worker-csv", "worker-jsonl")
+SECRETS = {
+    "producer": [],
+    "gateway": [],
+    "worker-parquet": ["parquet.key"],
+    "worker-sqlite": ["sqlite.key"],
+    "worker-postgres": ["dsn", "postgres.key"],
+    "worker-csv": ["csv.key"],
+    "worker-jsonl": ["jsonl.key"],
+    "postgres": ["password"],
+}
+"""What each service has under /run/dtolbus."""
 KILL = "kill -9 -1"  # all but PID 1, which the kernel lets nobody kill from within
 
 
@@ -26,7 +39,7 @@ def test_what_is_started_and_stopped_is_complete_and_no_secret_is_shown() -> Non
         config = stack.run("config").stdout
         told = stack.run("logs").stdout + stack.run("ps", "--all", "--no-trunc").stdout + config
         stack.run("stop")
-        ended = {service: stack.state(service)[:2] for service in ("producer", "gateway", *SINKS, "postgres")}
+        ended = {service: stack.ended(service) for service in ("producer", "gateway", *SINKS, "postgres")}
         verified = stack.verify()
     assert len(password) == 48
     assert password not in told
@@ -35,6 +48,42 @@ def test_what_is_started_and_stopped_is_complete_and_no_secret_is_shown() -> Non
     assert "COMPLETE: nothing is missing" in verified.stdout
     for kind in ("parquet", "sqlite", "postgres", "csv", "jsonl"):
         assert f"\n{kind} " in verified.stdout, verified.stdout
+
+
+def test_each_service_has_its_own_secrets_alone_and_may_do_little() -> None:
+    with running() as stack:
+        for service in ("producer", "gateway", *SINKS, "postgres"):
+            stack.until_healthy(service)
+        for service, known in SECRETS.items():
+            there = stack.within(service, "ls /run/dtolbus 2>/dev/null").stdout.split()
+            assert (service, there) == (service, known)
+        for service in SINKS:
+            assert stack.within(service, "find /data -type f").stdout == "", f"{service} sees the journal, or keys"
+        for service in ("producer", "gateway", *SINKS):
+            assert stack.within(service, "id -u").stdout.strip() == "10001"
+            refused = stack.within(service, "touch /opt/x").stderr
+            assert "Read-only file system" in refused, service
+            assert stack.within(service, "grep CapEff: /proc/self/status").stdout.split()[1] == "0" * 16
+        assert stack.within("producer", "ls /data/keys").stdout == "", "the producer has the gateway's keys"
+
+
+def test_another_machine_gets_in_by_the_profile_lan_with_a_key_and_not_without(tmp_path: Path) -> None:
+    with running(settings={"DTOLBUS_LAN_ADDRESS": "127.0.0.2", "COMPOSE_PROFILES": "lan"}) as stack:
+        made = stack.run("run", "--rm", "--no-TTY", "dtolbus", "keys", "new", "laptop")
+        assert "made and allowed: 'laptop', role read" in made.stdout
+        read = ("run", "--rm", "--no-TTY", "--entrypoint", "cat", "dtolbus", "/data/keys/laptop.key")
+        key = tmp_path / "laptop.key"
+        key.touch(0o600)
+        key.write_text(stack.run(*read).stdout)
+        url = f"tcp://127.0.0.2:{stack.pub_port}"
+        with command.running(
+            "dtolbus", "listen", url, env={"DTOLBUS_KEY": str(key), "PYTHONUNBUFFERED": "1"}
+        ) as listening:
+            assert listening.stdout is not None
+            assert any("samples/s" in line for line in listening.stdout)
+        stranger = command.run("dtolbus", "listen", url)
+    assert stranger.returncode == 3
+    assert "key (give --key FILE" in stranger.stderr or "asks for a key" in stranger.stderr
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +101,7 @@ class TestChaos:
         for service in services:
             troubled.until_healthy(service)
             before = troubled.restarts(service)
-            troubled.run("exec", "--no-TTY", service, "sh", "-c", KILL, check=False)
+            troubled.within(service, KILL)
             troubled.until(
                 f"{service} is started again",
                 lambda service=service, before=before: troubled.restarts(service) > before,  # type: ignore[misc]
@@ -66,7 +115,7 @@ class TestChaos:
         for network in ("bus", "watch"):  # the gateway is in both, and a worker finds another way to it
             troubled.network("disconnect", network, "worker-sqlite")
         fill = "head -c 8000000 /dev/zero >/sinks/csv/filler"
-        troubled.run("exec", "--no-TTY", "holder", "sh", "-c", fill, check=False)
+        troubled.within("holder", fill)
         troubled.run("pause", "worker-jsonl")
         troubled.run("restart", "postgres")
         troubled.until_unhealthy("worker-sqlite")
