@@ -19,7 +19,7 @@ from dtolbus.runs import list_runs
 from dtolbus_producer.children import Child, ChildSpec, environment
 from dtolbus_producer.plan import UpOptions, resolve, worker_arguments
 from dtolbus_producer.progress import Rates, SinkProgress, Snapshot, sink_progress, what_is_behind
-from dtolbus_producer.table import View, line_of, table_of
+from dtolbus_producer.table import View, line_of, say, table_of
 
 
 class TestPlan:
@@ -248,6 +248,18 @@ class TestProgress:
         assert "parquet restarted 4×" in line_of(view)
         assert remark in " ".join(text.split())
         assert line_of(view).endswith(f" | {remark}")
+
+
+def test_for_machines_news_on_stderr_are_objects_and_what_people_read_stays(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DTOLBUS_LOG_FORMAT", "json")
+    say("csv has stored nothing for 12 s", err=True)
+    say("COMPLETE: nothing is missing")
+    told = capsys.readouterr()
+    news = json.loads(told.err)
+    assert (news["level"], news["message"]) == ("warning", "csv has stored nothing for 12 s")
+    assert told.out == "COMPLETE: nothing is missing\n"
 
 
 def test_the_pids_are_there_to_read(tmp_path: Path) -> None:

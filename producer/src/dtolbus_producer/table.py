@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Protocol, TextIO
 
 import click
 
+from dtolbus import logs
 from dtolbus_producer.progress import Rates, Snapshot
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,12 @@ class Display(Protocol):
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print a line; where it cannot be shown (a terminal that is gone, a full disk), what runs goes on without it."""
+    """Print a line; where it cannot be shown (a terminal that is gone, a full disk), what runs goes on without it.
+
+    On stderr it is an object where logs are for machines: all that stands there is.
+    """
+    if err and logs.is_json():
+        line = logs.json_line(time.time(), "warning", "dtolbus.up", line, {})
     with _unheard():
         click.echo(line, err=err)
 
