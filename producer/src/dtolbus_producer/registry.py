@@ -85,8 +85,8 @@ class Registry:
         known = None if known is None else self._folded(known)
         if known is not None and is_elsewhere(known, hello):
             return (
-                f"the sink {known.name!r} of this journal is {known.place}; give {hello.place} another --name, or say "
-                f"`dtolbus sinks forget {known.name}` first"
+                f"the sink {known.name!r} of this journal is {known.place}; give {hello.place} another --name (with "
+                f"keys: a key of its own), or say `dtolbus sinks forget {known.name}` first"
             )
         if known is None:
             if self._is_crowded():
