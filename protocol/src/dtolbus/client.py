@@ -96,7 +96,8 @@ class Client:
         *,
         enters_or_ends: bool = False,
     ) -> None:
-        self._at = at
+        self.at = at
+        """Where its gateway is."""
         self._enters_or_ends = enters_or_ends
         self._hello = hello or Hello(worker="")
         self._admission = Admission(self._hello.expects)
@@ -143,16 +144,6 @@ class Client:
     def trouble(self) -> str:
         """Why the gateway does not let this client in; empty where it does. May be asked from any thread."""
         return self._entrance.trouble
-
-    @property
-    def place(self) -> str:
-        """Where its gateway is, for people."""
-        return self._at.connect
-
-    @property
-    def catchup_place(self) -> str | None:
-        """Where its gateway answers, for people; None: it is asked nothing."""
-        return self._at.catchup
 
     @property
     def gone(self) -> list[Gone]:
@@ -230,7 +221,7 @@ class Client:
         """Have fewer live records queue where they are large, by a new socket; what that drops is fetched."""
         self._largest = record_size
         mark = max(_LEAST_MARK, _MARK_BYTES // record_size)
-        if mark < self._mark // 2 and self._at.catchup is not None:
+        if mark < self._mark // 2 and self.at.catchup is not None:
             self._mark = mark
             self._is_mark_lower = True
 
@@ -271,7 +262,7 @@ class Client:
         if isinstance(message, Welcome) and not self._admission.is_met(
             message.serves, message.number, more=message.more
         ):
-            raise CannotStartError(foreign(self._at.catchup or "", message.serves.journal or "of an older version"))
+            raise CannotStartError(foreign(self.at.catchup or "", message.serves.journal or "of an older version"))
         self._note(message, fetched)
         step = self.sequencer.heard(message, fetched=fetched)
         self._ask(step)
@@ -288,14 +279,14 @@ class Client:
     def _refused(self, refused: Refused) -> None:
         """Tell what is refused but a Fetch, which the sequencer knows: each cause once until there is another."""
         if refused.is_foreign:
-            raise CannotStartError(foreign(self._at.catchup or "", refused.why))
+            raise CannotStartError(foreign(self.at.catchup or "", refused.why))
         if refused.is_final:
             raise CannotStartError(refused.why)
         if refused.is_unregistered:
             self._hello_at = -math.inf
         elif not refused.number and not refused.was_damaged and refused.why != self._refusal:
             self._refusal = refused.why
-            log.warning("the gateway refuses, trying on", extra={"why": refused.why, "at": self._at.catchup})
+            log.warning("the gateway refuses, trying on", extra={"why": refused.why, "at": self.at.catchup})
 
     def _note(self, message: Message, fetched: bool) -> None:
         now = time.monotonic()
@@ -319,7 +310,7 @@ class Client:
             is_other = unheard == len(self._hello.positions)
             what = "none of the stored runs is in this journal" if is_other else "stored runs are not in this journal"
             log.log(
-                logging.WARNING if is_other else logging.INFO, what, extra={"runs": unheard, "at": self._at.catchup}
+                logging.WARNING if is_other else logging.INFO, what, extra={"runs": unheard, "at": self.at.catchup}
             )
         self.welcomed = True
         for run_id in self._roll.gone():
@@ -358,7 +349,7 @@ class Client:
                 cause = str(error) if len(self.foreign) < _CAUSES else "and others"
                 self.foreign[cause] += 1
                 if self.foreign[cause] == 1:
-                    log.warning("message dropped", extra={"cause": cause, "from": self._at.connect})
+                    log.warning("message dropped", extra={"cause": cause, "from": self.at.connect})
                 if self._catchup is not None and self._is_catchup(socket):
                     self._catchup.damaged()
         return None
@@ -401,7 +392,7 @@ class Client:
         """Say once that a gateway is not heard; one without a run that goes on has nothing to say."""
         is_expected = self.sequencer.complete() and (self.welcomed or self._catchup is None)
         level = logging.DEBUG if is_expected or self._is_silent else logging.WARNING
-        log.log(level, "nothing heard, trying on", extra={"from": self._at.connect, "silent_s": _SILENCE_S})
+        log.log(level, "nothing heard, trying on", extra={"from": self.at.connect, "silent_s": _SILENCE_S})
         self._is_silent = True
 
     def _is_catchup(self, socket: "zmq.Socket[bytes]") -> bool:
@@ -425,12 +416,12 @@ class Client:
         if self._sub is not None:
             self._poller.unregister(self._sub)
             self._close_sub(self._sub)
-        self._sub = connected(self._context, zmq.SUB, self._at.connect, self._mark, self._at.keys)
-        self._handshakes = Handshakes(self._sub, self._at.connect, self._at.keys)
+        self._sub = connected(self._context, zmq.SUB, self.at.connect, self._mark, self.at.keys)
+        self._handshakes = Handshakes(self._sub, self.at.connect, self.at.keys)
         if self._admission.expects:
             self._connections = 0
             self._admission.connected()
-        for prefix in (*(self._at.topics or ("block/", "reading/", "note/")), "heartbeat/"):
+        for prefix in (*(self.at.topics or ("block/", "reading/", "note/")), "heartbeat/"):
             self._sub.subscribe(prefix)
         self._poller.register(self._sub, zmq.POLLIN)
 

@@ -189,17 +189,17 @@ class Tally:
             return ["starting"]
         if client.trouble:
             return [client.trouble]
-        heard_at, where = client.heard_at, client.place
+        heard_at, where = client.heard_at, client.at.connect
         if heard_at is None:
             return [f"the gateway at {where} has not been heard since the start, {now - self._started_at:.0f} s ago"]
         if now - heard_at > (_SILENT_S if client.sequencer.records() else _IDLE_S):
             return [f"the gateway at {where} has not been heard for {now - heard_at:.0f} s"]
-        return [] if client.catchup_place is None else self._catchup_problems(client, now)
+        return [] if client.at.catchup is None else self._catchup_problems(client, now)
 
     def _catchup_problems(self, client: Client, now: float) -> list[str]:
         """Return why what is missed cannot be fetched: live records come from another port."""
         answered_at, started_s = client.answered_at, now - self._started_at
-        what = f"the gateway's catch-up at {client.catchup_place}"
+        what = f"the gateway's catch-up at {client.at.catchup}"
         if not client.welcomed and started_s > _SILENT_S:
             return [f"{what} has not told its runs since the start, {started_s:.0f} s ago"]
         if answered_at is not None and now - answered_at > _IDLE_S:
