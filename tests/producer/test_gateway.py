@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from dtolbus_producer import serving
 from dtolbus_producer.catalog import Catalog
 from dtolbus_producer.journal import RunWriter
 from dtolbus_producer.serving import FetchService, Held
+from dtolbus_producer.tailing import JournalTail
 
 
 @contextlib.contextmanager
@@ -66,7 +67,7 @@ def indexes(messages: list[Message]) -> list[int]:
     return [message.record.index for message in messages if isinstance(message, RunRecord)]
 
 
-def is_beat(state: str, head: int) -> object:
+def is_beat(state: str, head: int) -> Callable[[Message], bool]:
     return lambda m: isinstance(m, Heartbeat) and (m.status.state, m.status.head) == (state, head)
 
 
@@ -89,6 +90,16 @@ class TestLive:
                 np.testing.assert_array_equal(message.record.raw_codes, given.raw_codes)
                 assert message.record.raw_codes.dtype == np.uint16
                 assert message.record.t_utc_ns == given.t_utc_ns
+
+    def test_how_far_a_run_is_told_as_published_between_heartbeats_too(self, tmp_path: Path) -> None:
+        run, tail = block_run(), JournalTail(tmp_path / "journal", lambda path: None)
+        with writing(tmp_path, run) as writer, contextlib.closing(tail):
+            writer.append(block(run, 0))
+            now = time.monotonic()
+            assert any(is_beat("running", 1)(message) for message in tail.step(now))
+            writer.append(block(run, 1))
+            assert not any(isinstance(message, Heartbeat) for message in tail.step(now))
+            assert [status.head for status in tail.statuses()] == [2]
 
     def test_large_blocks_are_intact(self, tmp_path: Path) -> None:
         run = block_run(channels=8, block_samples=12_500)

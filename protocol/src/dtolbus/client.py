@@ -309,9 +309,7 @@ class Client:
         if not self.welcomed and (unheard := self.sequencer.unheard()):
             is_other = unheard == len(self._hello.positions)
             what = "none of the stored runs is in this journal" if is_other else "stored runs are not in this journal"
-            log.log(
-                logging.WARNING if is_other else logging.INFO, what, extra={"runs": unheard, "at": self.at.catchup}
-            )
+            log.log(logging.WARNING if is_other else logging.INFO, what, extra={"runs": unheard, "at": self.at.catchup})
         self.welcomed = True
         for run_id in self._roll.gone():
             gone = self.sequencer.lose(run_id)
