@@ -17,17 +17,24 @@ for sink in parquet sqlite postgres csv jsonl ${DTOLBUS_MORE_SINKS:-}; do
     else
         key="/data/keys/$sink.key"
         [ -e "$key" ] || dtolbus keys new "$sink" --role sink --data /data >/dev/null
+        # where whoever made it was killed in between
+        [ -e "/data/keys/allowed/$sink" ] || dtolbus keys allow "$sink" --role sink --data /data >/dev/null
     fi
     cp "$key" "/secrets/$sink/$sink.key"
 done
 
-if [ ! -e /secrets/postgres/dsn ]; then
-    password=$(python3 -c 'import secrets; print(secrets.token_hex(24))')
+if [ ! -s /secrets/postgres/dsn ]; then
     mkdir -p /secrets/database
     # the database's own user reads it, and has no part in this one's; nobody else has the folder
-    (umask 022 && printf %s "$password" >/secrets/database/password)
     chmod 755 /secrets/database
-    printf 'postgresql://dtolbus:%s@postgres/dtolbus\n' "$password" >/secrets/postgres/dsn.new
+    if [ ! -s /secrets/database/password ]; then
+        password=$(python3 -c 'import secrets; print(secrets.token_hex(24))')
+        (umask 022 && printf %s "$password" >/secrets/database/password.new)
+        sync /secrets/database/password.new
+        mv /secrets/database/password.new /secrets/database/password
+    fi
+    printf 'postgresql://dtolbus:%s@postgres/dtolbus\n' "$(cat /secrets/database/password)" >/secrets/postgres/dsn.new
+    sync /secrets/postgres/dsn.new
     mv /secrets/postgres/dsn.new /secrets/postgres/dsn
 fi
 echo "keys and password are there"

@@ -43,6 +43,10 @@ class Stack:
         assert done.returncode == 0 or not check, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
+    def set(self, **settings: str) -> None:
+        """Change what .env would say, for what is run from now on."""
+        self._environment.update(settings)
+
     def verify(self) -> "subprocess.CompletedProcess[str]":
         return self.run("run", "--rm", "--no-TTY", "dtolbus", "verify", check=False)
 

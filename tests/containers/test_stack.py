@@ -67,6 +67,25 @@ def test_each_service_has_its_own_secrets_alone_and_may_do_little() -> None:
         assert stack.within("producer", "ls /data/keys").stdout == "", "the producer has the gateway's keys"
 
 
+def test_other_boards_are_recorded_once_up_is_said_again_and_a_second_producer_is_refused(tmp_path: Path) -> None:
+    rig = tmp_path / "rig.toml"
+    rig.write_text('[[device]]\nname = "rig7"\n[[device.task]]\nname = "t"\nrate_hz = 1000\nchannels = ["a"]\n')
+    tmp_path.chmod(0o755)  # another user reads it in the container
+    with running() as stack:
+        stack.until_healthy("producer")
+        stack.set(DTOLBUS_CONFIG_FILE=str(rig))
+        checked = stack.run("run", "--rm", "--no-TTY", "--no-deps", "dtolbus", "check", check=False).stdout
+        assert "rig7" in checked
+        assert "sim0" not in checked
+        stack.run("up", "--detach")
+        stack.until("the new board is told", lambda: "stream=rig7/t" in stack.run("logs", "producer").stdout)
+        stack.run("up", "--detach", "--scale", "producer=2")
+        refused = "device 'rig7' is recorded into /data already"
+        stack.until("the second is refused", lambda: refused in stack.run("logs", "producer").stdout)
+        runs = stack.run("run", "--rm", "--no-TTY", "--no-deps", "dtolbus", "runs").stdout
+    assert runs.count("rig7/t") == 1, runs
+
+
 def test_another_machine_gets_in_by_the_profile_lan_with_a_key_and_not_without(tmp_path: Path) -> None:
     with running(settings={"DTOLBUS_LAN_ADDRESS": "127.0.0.2", "COMPOSE_PROFILES": "lan"}) as stack:
         made = stack.run("run", "--rm", "--no-TTY", "dtolbus", "keys", "new", "laptop")

@@ -16,6 +16,7 @@ from tests.e2e.test_worker import READINGS, RUN, config, work
 from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, reading
 
+from dtolbus.keyring import KeyRing
 from dtolbus.registrations import read_registrations
 from dtolbus_producer import certifying
 from dtolbus_producer.journal import RunWriter
@@ -165,6 +166,26 @@ def test_a_copied_folder_says_that_its_sinks_are_elsewhere(data: Path, tmp_path:
     shutil.copytree(data, tmp_path / "copy")
     done = run("dtolbus", "verify", "--data", str(tmp_path / "copy"))
     assert f"sqlite lies outside this folder: {data / 'lab.sqlite'}" in done.stdout
+
+
+def test_sinks_elsewhere_in_a_folder_that_has_nothing_of_their_name_are_no_remark(data: Path, tmp_path: Path) -> None:
+    for name in ("lab.sqlite", "csv"):
+        (data / name).rename(tmp_path / name)
+        path = data / "sinks" / f"{name.removeprefix('lab.')}.json"
+        path.write_text(path.read_text().replace(str(data / name), str(tmp_path / name)))
+    done = run("dtolbus", "verify", "--data", str(data))
+    assert (done.returncode, "outside" in done.stdout) == (0, False), done.stdout
+
+
+def test_a_sink_that_has_a_key_and_never_came_is_told(data: Path) -> None:
+    ring = KeyRing(data)
+    ring.new("archive", "sink")
+    ring.new("laptop", "read")
+    ring.new("csv", "sink")
+    done = run("dtolbus", "verify", "--data", str(data))
+    assert "archive may store, by its key, and never came: no sink of that name is compared\n" in done.stdout
+    assert "laptop" not in done.stdout
+    assert "csv may store" not in done.stdout
 
 
 def test_a_folder_that_was_moved_is_verified_where_it_is(data: Path, tmp_path: Path) -> None:

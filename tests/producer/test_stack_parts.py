@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.e2e.commands import run
+from tests.e2e.commands import run, running
 from tests.producer.bus import eventually
 from tests.protocol.specimens import block_run, reading_run
 
@@ -123,6 +123,31 @@ class TestProducerCommand:
         assert {name: (file.state, file.samples) for name, file in found.items()} == dict.fromkeys(
             devices, ("ended", 600)
         )
+        if len(devices) > 1:  # one process for each: their words are this one's
+            for name in devices:
+                assert re.search(rf"recording .*stream={name}/t .*channels='?a, b'? ", done.stderr), done.stderr
+
+    def test_a_device_that_cannot_start_costs_another_one_nothing(self, tmp_path: Path) -> None:
+        config = tmp_path / "lab.toml"
+        away = self.CONFIG.format("away").replace('"sim"', '"dtollib"')
+        config.write_text(self.CONFIG.format("one") + away)
+        words = ("--config", str(config), "--data", str(tmp_path / "data"), "--duration", "4")
+        done = run("dtolbus-producer", "run", *words)
+        assert done.returncode == 3, done.stderr
+        assert "a device cannot start, tried again part=acquisition-away" in done.stderr
+        (only,) = list_runs(tmp_path / "data" / "journal")
+        assert (only.info.device, only.refresh().state, only.refresh().samples) == ("one", "ended", 8000)
+
+    def test_a_second_producer_of_a_device_is_refused(self, tmp_path: Path) -> None:
+        config = tmp_path / "lab.toml"
+        config.write_text(self.CONFIG.format("one"))
+        words = ("--config", str(config), "--data", str(tmp_path / "data"))
+        with running("dtolbus-producer", "run", *words):
+            eventually(lambda: (tmp_path / "data" / "journal").exists() and list_runs(tmp_path / "data" / "journal"))
+            second = run("dtolbus-producer", "run", *words, "--duration", "1")
+        assert second.returncode == 3
+        assert "device 'one' is recorded into" in second.stderr
+        assert len(list_runs(tmp_path / "data" / "journal")) == 1
 
     def test_a_device_that_is_not_there(self, tmp_path: Path) -> None:
         config = tmp_path / "lab.toml"

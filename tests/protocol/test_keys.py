@@ -334,7 +334,7 @@ def test_the_commands_make_allow_list_and_take_back_and_show_no_secret(tmp_path:
         run("dtolbus", "keys", "new", "rig", "--role", "sink", *words),
     ]
     assert f"copy {data / 'keys' / 'lab pc.key'} to the client's machine" in told[0].stdout
-    assert "dtolbus-sqlite --key rig.key --connect tcp://HOST:5601" in told[1].stdout
+    assert "dtolbus-sqlite --out lab.sqlite --key rig.key --connect tcp://HOST:5601" in told[1].stdout
     assert f"these are the first keys in {data}: " in told[0].stdout
     assert "if your gateway's folder is another, name it with --data" in told[0].stdout
     assert "the first keys" not in told[1].stdout
@@ -374,7 +374,8 @@ def test_one_handshake_that_fails_is_told_only_where_it_says_why() -> None:
     keys, url = new_keys("lab", new_keys("x").public), "tcp://daq-pc:5601"
     failed = Seen().after(2048, 0)
     assert failed.words(url, keys, 60.0) == ""
-    assert "check the server key" in failed.after(2048, 0).after(2048, 0).words(url, keys, 60.0)
+    assert "check the server key" in failed.after(2048, 0).after(2048, 0).words(url, keys, 2.5)
+    assert "its gateway hangs" in failed.after(2048, 0).after(2048, 0).words(url, keys, 6.0)
     assert failed.words(url, None, 60.0) == failed.after(2048, 0).after(2048, 0).words(url, None, 1.0) == ""
     assert "it may ask for a key" in failed.after(2048, 0).after(2048, 0).words(url, None, 60.0)
     assert failed.after(16384, 400).words(url, keys, 0.0).startswith("not allowed by tcp://daq-pc:5601 (key lab)")

@@ -11,13 +11,14 @@ from dtolbus.cli import StopEvent
 from dtolbus.errors import BoardError, CannotStartError, UsageError
 from dtolbus.metrics import Told
 from dtolbus.records import RunInfo
-from dtolbus.topics import stream_name
+from dtolbus.topics import quote, stream_name
 from dtolbus_producer.acquisitionfacts import AcquisitionFacts
 from dtolbus_producer.attending import Attendance
 from dtolbus_producer.boards import Seekable
 from dtolbus_producer.boards.guarding import GuardedBoard
 from dtolbus_producer.config import Config
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.locking import locked
 from dtolbus_producer.opening import open_writer
 from dtolbus_producer.prepared import Prepared
 from dtolbus_producer.quota import Quota
@@ -51,11 +52,24 @@ def acquire(
 
     Raises:
         UsageError: there is no such device or run, or the board cannot do what is asked of it.
-        CannotStartError: no board, no journal, or no room for one.
+        CannotStartError: no board, no journal, or no room for one; another process records this device here.
         JournalError: the disk is full, or the journal has reached its quota.
         BoardError: the board did not come back, or a poll failed where the config says `on_error = "raise"`.
     """
     device = config.device(device_name)
+    taken = f"device {device.name!r} is recorded into {data_dir} already: stop that producer first"
+    with locked(data_dir / f".producer.{quote(device.name)}.lock", taken):
+        _acquire(config, device, data_dir, stop, goes_on_from, tell)
+
+
+def _acquire(
+    config: Config,
+    device: DeviceConfig,
+    data_dir: Path,
+    stop: threading.Event,
+    goes_on_from: Sequence[str],
+    tell: Callable[[Told], None],
+) -> None:
     journal = data_dir / "journal"
     recover_device(journal, device.name)
     before = earlier_runs(journal, device.name, goes_on_from)

@@ -138,6 +138,10 @@ class Child:
             self._restart_at = now + self._wait_s
             self._wait_s = min(2 * self._wait_s, _BACKOFF_S[1])
 
+    def try_again(self, now: float, wait_s: float) -> None:
+        """Start it once more in `wait_s`, although `tend` said that it can never start; `now` is monotonic, s."""
+        self._restart_at = now + wait_s
+
     def stop(self) -> None:
         """Ask it to end, by a word on its stdin, which is closed then."""
         self._is_stopping = True

@@ -15,6 +15,7 @@ from dtolbus.errors import BoardError
 from dtolbus.records import Anchor, Record, RunEnd, RunInfo, RunKind
 from dtolbus.runblocks import block_of_run
 from dtolbus.runs import RunClock
+from dtolbus.topics import stream_name
 from dtolbus_producer.arriving import pieces_of
 from dtolbus_producer.attending import Attendance
 from dtolbus_producer.boards import Buffer, End, Fault, TaskPlan
@@ -144,6 +145,11 @@ def _queue_size(plan: TaskPlan, queue_s: float) -> int:
 
 def intake_of(info: RunInfo, offset_ns: int, plan: TaskPlan, request: RunRequest) -> Intake:
     """Return the intake of a new run; it starts its thread."""
+    names, stream = ", ".join(info.channel_names), stream_name(info.device, info.task)
+    log.info(
+        "recording",
+        extra={"stream": stream, "board": info.board, "rate_hz": info.rate_hz, "channels": names, "run": info.run_id},
+    )
     return Intake(info, offset_ns, request.open_writer, _queue_size(plan, request.queue_s), request.full)
 
 

@@ -45,6 +45,8 @@ _MISMATCH = 0x11000002
 _FAILED = 3
 _FAILED_S = 2.0
 """So many handshakes that fail in a row, for so long, are told: one may, when a gateway is started again."""
+_AT_ONCE_S = 1.0
+"""Those that fail for a wrong key do so every 0.1 s; those that nobody answers, every 3 s."""
 _RETRY_S = 2.0
 """A socket that libzmq gave up is made anew after this long."""
 _QUIET_S = 0.5
@@ -98,6 +100,8 @@ class Seen(NamedTuple):
             )
         if self.failure == "mechanism":
             return f"{url} uses no keys: leave --key (DTOLBUS_KEY) out, or start that gateway with --require-keys"
+        if failing_s / self.in_a_row > _AT_ONCE_S:
+            return f"{url} takes connections and answers no handshake (key {keys.name}): its gateway hangs"
         return (
             f"the handshake with {url} fails (key {keys.name}): check the server key (of --server-key, or in the key "
             f"file), which another gateway's is not, and the port"

@@ -156,13 +156,21 @@ def _to_do(data: Path, name: str, role: str, path: Path) -> Iterator[str]:
     yield f"  1. copy {path.absolute()} to the client's machine; it is secret: leave it readable to its owner alone"
     if role == "sink":
         yield (
-            f"  2. there type, for instance: dtolbus-sqlite --key {_typed(path.name)} --connect tcp://HOST:5601 "
-            f"--catchup tcp://HOST:5602 --out lab.sqlite"
+            f"  2. there type, for instance: {_worker(name)} --key {_typed(path.name)} --connect tcp://HOST:5601 "
+            f"--catchup tcp://HOST:5602"
         )
         yield f"     the sink is called {name!r}, as its key; a second sink needs a key of its own"
     else:
         yield f"  2. there type: dtolbus listen tcp://HOST:5601 --key {_typed(path.name)}"
     yield f"to take it back: dtolbus keys revoke --data {_typed(str(data.absolute()))} {_last(name)}"
+
+
+def _worker(name: str) -> str:
+    """Return the command of a sink; of that kind, where it is called as one."""
+    if name == "postgres":
+        return "dtolbus-postgres"
+    kind = name if name in ("parquet", "csv", "jsonl") else "sqlite"
+    return f"dtolbus-{kind} --out {'lab.sqlite' if kind == 'sqlite' else kind}"
 
 
 def _first(data: Path) -> Iterator[str]:

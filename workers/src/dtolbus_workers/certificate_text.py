@@ -40,7 +40,8 @@ def as_text(certificate: Certificate) -> list[str]:
         elif line.missing > line.gone:
             room = "make room first, then " if line.has_no_room else ""
             count = line.missing - line.gone
-            lines.append(f"  {where}: {count} records missing; {room}`dtolbus up --catch-up` fills them in")
+            how = f"{room}`dtolbus up --catch-up`, or the start of its worker, fills them in"
+            lines.append(f"  {where}: {count} records missing; {how}")
         if line.gone:
             lines.append(f"  {where}: {line.gone} records missing for good: the journal does not have them any more")
         if line.behind:

@@ -11,6 +11,7 @@ import msgspec
 
 from dtolbus.embedded import is_embedded, serving
 from dtolbus.errors import CannotStartError, DtolbusError, MisplacedRunError, RawFormatError, UsageError
+from dtolbus.keyring import AllowedKeys, KeyRing
 from dtolbus.manifest import DELETED, Manifest
 from dtolbus.ranges import in_words
 from dtolbus.records import DaqEvent, Gap, Record, RunInfo, RunStatus
@@ -97,8 +98,10 @@ def verify(
             was_here = sink.positions[run_id].stream  # told by an acknowledgement; a worker does not know it
             told = certificate.failures if was_here else certificate.remarks
             told.append(f"{sink.name}: has run {run_id}, which the journal does not have")
-        if sink.place.startswith("/") and not Path(sink.place).is_relative_to(data.absolute()):
+        if _is_of_another_folder(sink, data.absolute()):
             certificate.remarks.append(f"{sink.name} lies outside this folder: {sink.place}")
+    if not sink_names:
+        certificate.remarks += _never_came(data, {sink.name for sink in sinks})
     with contextlib.ExitStack() as held:
         sinks = [_reachable(sink, data, held, certificate) for sink in sinks]
         chosen = {run_id: folder for run_id, folder in folders.items() if not run_ids or run_id in run_ids}
@@ -129,6 +132,19 @@ def _reachable(sink: Registration, data: Path, held: contextlib.ExitStack, certi
     except CannotStartError as error:
         certificate.fail(f"{sink.name}: {error}")
         return sink
+
+
+def _never_came(data: Path, known: Collection[str]) -> Iterator[str]:
+    """Yield what to say of each name whose key may be a sink, and that never was one."""
+    for name, key in AllowedKeys(KeyRing(data).allowed_folder).read().items():
+        if key.role == "sink" and name not in known:
+            yield f"{name} may store, by its key, and never came: no sink of that name is compared"
+
+
+def _is_of_another_folder(sink: Registration, data: Path) -> bool:
+    """Return whether the sink lies elsewhere although this folder has something of that name: it may be a copy."""
+    place = Path(sink.place)
+    return place.is_absolute() and not place.is_relative_to(data) and (data / place.name).exists()
 
 
 def _moved(sink: Registration, data: Path, certificate: Certificate) -> Registration:
