@@ -1,39 +1,46 @@
-"""dtolbus: a data-acquisition bus on which nothing is lost. What travels on it, and how to listen."""
+"""dtolbus: a data-acquisition bus on which nothing is lost. What travels on it, and how to listen.
 
-from dtolbus.dtraw import RawCountsSink, iter_blocks, iter_records, read_file_header
-from dtolbus.errors import (
-    BoardError,
-    CannotStartError,
-    DtolbusError,
-    DtolSinkDependencyError,
-    DtolSinkError,
-    DtolSinkSchemaError,
-    DtolSinkWriteError,
-    RawFormatError,
-    UsageError,
-    WireError,
-)
-from dtolbus.framing import RAW_FORMAT_VERSION
-from dtolbus.parquet.reading import read_parquet
-from dtolbus.parquet.samples import ParquetSamples
-from dtolbus.records import (
-    Channel,
-    Clock,
-    DaqBlock,
-    DaqEvent,
-    DaqReading,
-    DaqSample,
-    ErrorInfo,
-    Gap,
-    Record,
-    RunInfo,
-    RunStatus,
-    SensorStatus,
-)
-from dtolbus.rows import block_to_long_rows, block_to_rows, reading_to_row
-from dtolbus.sinks import BlockSink, InMemorySink, RawBlockSink, ReadingSink, pipe, pipe_blocks
-from dtolbus.subscriber import Subscriber
-from dtolbus.wire import decode, encode
+Each name is loaded when it is first asked for: a command starts in the time that its own part takes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dtolbus.dtraw import RawCountsSink, iter_blocks, iter_records, read_file_header
+    from dtolbus.errors import (
+        BoardError,
+        CannotStartError,
+        DtolbusError,
+        DtolSinkDependencyError,
+        DtolSinkError,
+        DtolSinkSchemaError,
+        DtolSinkWriteError,
+        RawFormatError,
+        UsageError,
+        WireError,
+    )
+    from dtolbus.framing import RAW_FORMAT_VERSION
+    from dtolbus.parquet.reading import read_parquet
+    from dtolbus.parquet.samples import ParquetSamples
+    from dtolbus.records import (
+        Channel,
+        Clock,
+        DaqBlock,
+        DaqEvent,
+        DaqReading,
+        DaqSample,
+        ErrorInfo,
+        Gap,
+        Record,
+        RunInfo,
+        RunStatus,
+        SensorStatus,
+    )
+    from dtolbus.rows import block_to_long_rows, block_to_rows, reading_to_row
+    from dtolbus.sinks import BlockSink, InMemorySink, RawBlockSink, ReadingSink, pipe, pipe_blocks
+    from dtolbus.subscriber import Subscriber
+    from dtolbus.wire import decode, encode
 
 __all__ = [
     "RAW_FORMAT_VERSION",
@@ -78,3 +85,58 @@ __all__ = [
     "read_parquet",
     "reading_to_row",
 ]
+
+_MODULES = {
+    "BlockSink": "sinks",
+    "BoardError": "errors",
+    "CannotStartError": "errors",
+    "Channel": "records",
+    "Clock": "records",
+    "DaqBlock": "records",
+    "DaqEvent": "records",
+    "DaqReading": "records",
+    "DaqSample": "records",
+    "DtolSinkDependencyError": "errors",
+    "DtolSinkError": "errors",
+    "DtolSinkSchemaError": "errors",
+    "DtolSinkWriteError": "errors",
+    "DtolbusError": "errors",
+    "ErrorInfo": "records",
+    "Gap": "records",
+    "InMemorySink": "sinks",
+    "ParquetSamples": "parquet.samples",
+    "RAW_FORMAT_VERSION": "framing",
+    "RawBlockSink": "sinks",
+    "RawCountsSink": "dtraw",
+    "RawFormatError": "errors",
+    "ReadingSink": "sinks",
+    "Record": "records",
+    "RunInfo": "records",
+    "RunStatus": "records",
+    "SensorStatus": "records",
+    "Subscriber": "subscriber",
+    "UsageError": "errors",
+    "WireError": "errors",
+    "block_to_long_rows": "rows",
+    "block_to_rows": "rows",
+    "decode": "wire",
+    "encode": "wire",
+    "iter_blocks": "dtraw",
+    "iter_records": "dtraw",
+    "pipe": "sinks",
+    "pipe_blocks": "sinks",
+    "read_file_header": "dtraw",
+    "read_parquet": "parquet.reading",
+    "reading_to_row": "rows",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,8 +9,6 @@ import click
 
 from dtolbus.cli import option
 from dtolbus.errors import UsageError
-from dtolbus.jsonreading import read_json
-from dtolbus.tomlreading import read_toml
 
 DEFAULT_DATA = Path("data")
 _LOOPBACK, _ALL = "127.0.0.1", "0.0.0.0"  # noqa: S104  # nothing is bound here
@@ -60,6 +58,9 @@ def gateway_urls(config: Path) -> tuple[str, str]:
 
 def _table(path: Path) -> dict[str, Any]:
     """Return the file as it stands: TOML, or JSON as `.json`."""
+    from dtolbus.jsonreading import read_json  # noqa: PLC0415  # msgspec is heavy; --help does without
+    from dtolbus.tomlreading import read_toml  # noqa: PLC0415  # as above
+
     try:
         data = path.read_bytes()
         found: Any = read_json(data) if path.suffix == ".json" else read_toml(data)

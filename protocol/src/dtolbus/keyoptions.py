@@ -9,7 +9,6 @@ import click
 
 from dtolbus.cli import option
 from dtolbus.errors import UsageError
-from dtolbus.keys import load_keys
 
 
 def key_options(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -19,8 +18,12 @@ def key_options(call: Callable[..., Any]) -> Callable[..., Any]:
     @option("--server-key", metavar="FILE|KEY", help="The gateway's public key, where the key file has none.")
     @wraps(call)
     def with_keys(key_file: Path | None, server_key: str | None, **rest: Any) -> Any:
-        if key_file is None and server_key:
-            raise UsageError("--server-key goes with --key FILE, which `dtolbus keys new NAME` makes")
-        return call(keys=None if key_file is None else load_keys(key_file, server_key), **rest)
+        if key_file is None:
+            if server_key:
+                raise UsageError("--server-key goes with --key FILE, which `dtolbus keys new NAME` makes")
+            return call(keys=None, **rest)
+        from dtolbus.keys import load_keys  # noqa: PLC0415  # zmq is heavy; --help does without
+
+        return call(keys=load_keys(key_file, server_key), **rest)
 
     return with_keys

@@ -1,6 +1,6 @@
 """Where the scripts of all three distributions begin: Ctrl-C ends one in order also while it loads the rest.
 
-It stands outside the packages, which load numpy and more when anything of them is imported; here nothing is.
+It stands outside the packages, whose commands load numpy and more; here nothing is loaded.
 """
 
 import os

@@ -1,40 +1,37 @@
 """The workers' command lines, and `dtolbus verify`."""
 
-import asyncio
 import contextlib
 import socket
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dtolbus.cli import Command, command, option, stop_event, topic_option
-from dtolbus.client import Endpoints
 from dtolbus.configfile import data_options
 from dtolbus.dsn import dsn_options
 from dtolbus.errors import UsageError
-from dtolbus.identity import Identity
 from dtolbus.keyoptions import key_options
-from dtolbus.keys import Keys
 from dtolbus.metricsoptions import MetricsPlace, metrics_options, telling
-from dtolbus.records import ns_from_utc
-from dtolbus.registrations import SINCE_OPTION
 from dtolbus.shown import printable
 from dtolbus.topics import name_fault
 from dtolbus.waiting import Waiting
-from dtolbus_workers.batch import BatchPolicy
 from dtolbus_workers.postgres_options import tls_options
 from dtolbus_workers.registry import destination_class
-from dtolbus_workers.worker import WorkerConfig, run_worker
+
+if TYPE_CHECKING:
+    from dtolbus.keys import Keys
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _instant(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     """Return `2026-03-01`, `2026-03-01T12:00+01:00`, or `7d` (ago), as ns since 1970."""
+    from dtolbus.records import ns_from_utc  # noqa: PLC0415  # --help does without
+
     if text is None:
         return None
     try:
@@ -91,11 +88,19 @@ def _work(
     age_s: float | None,
     journal: str,
     stack: str,
-    keys: Keys | None,
+    keys: "Keys | None",
     metrics: MetricsPlace | None,
     options: dict[str, str] | None = None,
     usual_age_s: float = 1.0,
 ) -> None:
+    import asyncio  # noqa: PLC0415  # --help does without
+
+    from dtolbus.client import Endpoints  # noqa: PLC0415  # as above
+    from dtolbus.identity import Identity  # noqa: PLC0415  # as above
+    from dtolbus.registrations import SINCE_OPTION  # noqa: PLC0415  # as above
+    from dtolbus_workers.batch import BatchPolicy  # noqa: PLC0415  # as above
+    from dtolbus_workers.worker import WorkerConfig, run_worker  # noqa: PLC0415  # as above
+
     name = name or (kind if keys is None else keys.name)
     fault = name_fault(name)
     if fault:
@@ -266,7 +271,7 @@ def verify(
     machine: bool,
     catchup: str | None,
     every_s: float,
-    keys: Keys | None,
+    keys: "Keys | None",
     **at: Any,
 ) -> int:
     """Compare every sink of a data folder with the journal: the completeness certificate.

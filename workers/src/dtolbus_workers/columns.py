@@ -107,7 +107,7 @@ def block_summary(block: DaqBlock) -> dict[str, Scalar]:
         "samples_per_channel": block.samples_per_channel,
         "sample_rate_hz": block.sample_rate_hz,
         "block_period_ns": period,
-        "task_started_at": _start(block.task_started_at),
+        "task_started_at": _iso(block.task_started_at),
         "t0": t_utc if block.t0 is block.t_utc else _iso(block.t0),
         "t_mono_ns": block.t_mono_ns,
         "t_utc": t_utc,
@@ -126,10 +126,6 @@ def block_summary(block: DaqBlock) -> dict[str, Scalar]:
 
 def _iso(instant: datetime | None) -> str | None:
     return None if instant is None else instant.isoformat()
-
-
-_start = lru_cache(maxsize=64)(_iso)
-"""The same for each block of a run."""
 
 
 def _json(value: object) -> str:
