@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,6 +33,8 @@ P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 COMMANDS = "dtolbus.commands"
+_WHAT_MOST_NEED = "dtolbus.client"
+"""msgspec, numpy, zmq: of a second most; whoever only asks for --help does not wait for it."""
 
 
 def option(*names: str, **settings: Any) -> Decorator:
@@ -120,6 +123,7 @@ def logged(call: Callable[..., Any]) -> Callable[..., Any]:
     )
     @wraps(call)
     def with_logging(debug: bool, log_level: str, log_format: str, **kwargs: Any) -> Any:
+        import_module(_WHAT_MOST_NEED)  # before: an exception of Ctrl-C would go astray in the midst of it
         loaded()
         logs.set_up("debug" if debug else log_level, log_format)
         for given in kwargs.values():
