@@ -233,6 +233,7 @@ def test_a_key_to_read_is_no_sink(data: Path, caplog: pytest.LogCaptureFixture) 
                 client.send(Ack(name, RUN.device, RUN.task, RUN.run_id, BLOCKS))
             is_answered(client)
         worker.send(Ack("sqlite", RUN.device, RUN.task, RUN.run_id, 3))
+        is_answered(worker)
     (known,) = read_registrations(data)
     assert (known.name, known.destination_id) == ("sqlite", "d")
     assert {run_id: at.position for run_id, at in known.positions.items()} == {RUN.run_id: 3}
