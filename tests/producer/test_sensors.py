@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 import pytest
-from tests.producer.acquired import acquire_all, blocks_of, config_of, readings_of
+from tests.producer.acquired import acquire_all, blocks_of, config_of, readings_of, records_of
 from tests.producer.looking import call
 
 from dtolbus.errors import UsageError
-from dtolbus.records import SensorStatus
+from dtolbus.records import DaqEvent, DaqReading, SensorStatus
 from dtolbus.runs import segment_name
 from dtolbus.units.conversion import Rtd, Thermocouple
 from dtolbus_producer.boards import Buffer
@@ -93,8 +93,12 @@ def test_an_open_thermocouple_in_a_block_is_nan_with_a_status_for_just_that_time
 def test_polled_sensors_give_the_same_as_clocked_ones(tmp_path):
     polled = {"name": "t", "kind": "readings", "rate_hz": 100.0, "samples": 80, "channels": CHANNELS}
     (run,) = acquire_all(config_of(polled, options=OPEN), tmp_path)
-    readings = readings_of(run)
-    for slot, reading in enumerate(readings):
+    readings, slot = readings_of(run), 0
+    for reading in records_of(run):
+        if isinstance(reading, DaqEvent):  # a busy machine misses a slot now and then, and says so
+            slot += reading.lost_samples
+            continue
+        assert isinstance(reading, DaqReading)
         true = simulated_temperatures(0, 1, slot, 1, rate_hz=100.0)[0]
         is_open = 0.5 <= slot / 100 < 0.7
         assert list(reading.values) == [channel["name"] for channel in CHANNELS]
@@ -103,7 +107,8 @@ def test_polled_sensors_give_the_same_as_clocked_ones(tmp_path):
             assert math.isnan(reading.values["tc"])
         else:
             assert reading.values["tc"] == pytest.approx(true, abs=0.06)
-    assert len(readings) == 80
+        slot += 1
+    assert slot == 80
     assert readings[0].units["strain"] == "µm/m"
 
 
