@@ -127,7 +127,7 @@ def test_where_no_handshake_comes_to_be_a_listener_without_a_key_is_told_of_keys
         told = run("dtolbus", "listen", url(server.getsockname()[1]))
         server.shutdown(socket.SHUT_RDWR)
     assert (told.returncode, told.stderr.count("\n")) == (3, 1)
-    assert "it may ask for a key (give --key FILE" in told.stderr
+    assert "ask for a key (" in told.stderr
 
 
 @pytest.mark.parametrize("topic", ["rig", "blocks/rig/", "", "block/a/b/c/d"])
