@@ -3,8 +3,9 @@
 Each is loaded when it is first asked for: a command starts in the time that its own sink takes.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from dtolbus.lazily import lazily
 
 if TYPE_CHECKING:
     from dtolbus_workers.parquet import ParquetSink
@@ -25,13 +26,4 @@ _MODULES = {
     "SqliteSink": "sqlite",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _MODULES)
