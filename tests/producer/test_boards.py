@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.producer.acquired import acquire_all, blocks_of, config_of
 
-from dtolbus.dtraw import ChunkFile
+from dtolbus.chunkfile import ChunkFile
 from dtolbus.errors import CannotStartError, UsageError
 from dtolbus.runs import list_runs, segment_name
 from dtolbus_producer.boards import Buffer, board_class

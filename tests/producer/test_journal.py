@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dtolbus import files
-from dtolbus.dtraw import ChunkFile, iter_blocks
+from dtolbus.chunkfile import ChunkFile
+from dtolbus.dtraw import iter_blocks
 from dtolbus.errors import CannotStartError
 from dtolbus.records import Channel, Clock, DaqBlock, Gap, RunInfo
 from dtolbus.runblocks import block_of_run

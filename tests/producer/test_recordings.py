@@ -5,8 +5,8 @@ import pytest
 from tests.producer.acquired import acquire_all, blocks_of, config_of, events_of
 from tests.producer.test_journal import info_of
 
+from dtolbus.chunkfile import Chunk, ChunkFile
 from dtolbus.chunks import encode_record
-from dtolbus.dtraw import Chunk, ChunkFile
 from dtolbus.errors import UsageError
 from dtolbus.framing import encode_file_header, file_header_of, seal_file_header
 from dtolbus.records import Channel, Clock, DaqEvent

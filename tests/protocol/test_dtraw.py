@@ -24,7 +24,7 @@ from dtolbus import (
     pipe_blocks,
     read_file_header,
 )
-from dtolbus.dtraw import ChunkFile, Damage
+from dtolbus.chunkfile import ChunkFile, Damage
 
 
 def write(path: Path, blocks: Iterable[DaqBlock], sink: RawCountsSink | None = None) -> None:

@@ -12,7 +12,7 @@ import xxhash
 from filelock import FileLock, Timeout
 
 from dtolbus import files
-from dtolbus.dtraw import Chunk, ChunkFile
+from dtolbus.chunkfile import Chunk, ChunkFile
 from dtolbus.errors import CannotStartError, DtolbusError, RawFormatError
 from dtolbus.framing import file_header_for
 from dtolbus.manifest import DeletedSegment, Manifest, read_manifest, write_manifest

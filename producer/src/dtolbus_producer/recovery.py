@@ -9,7 +9,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from dtolbus import files
-from dtolbus.dtraw import Chunk, ChunkFile, Damage
+from dtolbus.chunkfile import Chunk, ChunkFile, Damage
 from dtolbus.errors import MisplacedRunError, RawFormatError
 from dtolbus.framing import FileHeader, file_header_for
 from dtolbus.jsonreading import read_json

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from dtolbus import files
-from dtolbus.dtraw import Chunk, ChunkFile
+from dtolbus.chunkfile import Chunk, ChunkFile
 from dtolbus.framing import file_header_for
 from dtolbus.runs import LOCK_FILE, RunFolder, segment_name
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import msgspec
 
 from dtolbus import files
+from dtolbus.chunkfile import Chunk, ChunkFile
 from dtolbus.chunks import decode_record
-from dtolbus.dtraw import Chunk, ChunkFile
 from dtolbus.errors import MisplacedRunError, RawFormatError, UsageError
 from dtolbus.framing import file_header_for
 from dtolbus.jsonreading import read_json
@@ -42,7 +42,6 @@ SUFFIXES = {"blocks": ".dt-raw", "readings": ".dt-readings"}
 _HEAD = struct.Struct("<4sHHQQI")
 _HEAD_MAGIC = b"dtbh"
 _HEAD_VERSION = 1
-_MARK_EVERY = 64
 _SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
 """What says nothing of a segment, only of who reads it now: no gap may come of it."""
 
@@ -167,7 +166,6 @@ class RunFolder:
         self._head = Head(0, 0)
         self._open: ChunkFile | None = None
         self._next = (-1, 0)
-        self._marks: dict[int, list[tuple[int, int]]] = {}
         self._manifest = Manifest()
         self._manifest_stamp = (-1, -1)
 
@@ -290,8 +288,8 @@ class RunFolder:
             if index >= end:
                 break
             record = _decoded(file, found, self.info)
-            position = index + 1
-            self._note(segment, position, found.end)
+            position, cause = index + 1, MISSING
+            self._next = (position, found.end)
             yield record
             if position == end:
                 return
@@ -299,7 +297,7 @@ class RunFolder:
             yield Gap(position, end, cause)
 
     def _seek(self, segment: int, index: int) -> tuple[ChunkFile, int]:
-        """Return the segment's file and an offset at or before the record `index`."""
+        """Return the segment's file and the offset of a chunk at or before the record `index`."""
         if self._open is None or self._open.path.stem != f"{segment:012d}":
             if self._open is not None:
                 self._open.close()
@@ -308,9 +306,7 @@ class RunFolder:
             self._open = self._own(ChunkFile(path, instead=file_header_for(self.info)))
         elif self._next[0] == index:
             return self._open, self._next[1]
-        marks = self._marks.get(segment, [])
-        place = bisect_right(marks, (index, 1 << 62)) - 1
-        return self._open, marks[place][1] if place >= 0 else self._open.start
+        return self._open, self._open.start if index == segment else self._open.before(index)
 
     def _own(self, file: ChunkFile) -> ChunkFile:
         """Return the file, unless it says that it is another run's."""
@@ -319,13 +315,6 @@ class RunFolder:
             file.close()
             raise RawFormatError(f"it is of the run {run.run_id} of {run.device}/{run.task}")
         return file
-
-    def _note(self, segment: int, position: int, offset: int) -> None:
-        """Remember where the record `position` begins, for reading on and for later seeks."""
-        self._next = (position, offset)
-        marks = self._marks.setdefault(segment, [])
-        if not marks or position >= marks[-1][0] + _MARK_EVERY:
-            marks.append((position, offset))
 
     def _read_run_file(self) -> RunFile:
         path = self.path / RUN_FILE

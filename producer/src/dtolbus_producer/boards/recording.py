@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dtolbus.chunkfile import Chunk, ChunkFile, Damage
 from dtolbus.chunks import decode_record
-from dtolbus.dtraw import Chunk, ChunkFile, Damage
 from dtolbus.errors import RawFormatError
 from dtolbus.framing import ChunkHeader
 from dtolbus.records import Channel, DaqBlock, DaqEvent, DaqReading, Record
