@@ -39,21 +39,31 @@ class Phase(NamedTuple):
     """By process, share of one core."""
 
 
+class Attack(NamedTuple):
+    """An attack, and what was calm right before and after it: what else the machine does changes within minutes."""
+
+    phase: Phase
+    before: Phase
+    after: Phase
+
+
 class Campaign(NamedTuple):
     """All of it."""
 
     late: Lateness
-    calm: list[Phase]
     busy: Phase
     """A process that takes a core and attacks nobody."""
-    attacks: list[Phase]
+    attacks: list[Attack]
     wrong: int
     """Exit code of `dtolbus verify`."""
     verdict: str
 
 
-def attack_all(data: Path, names: Sequence[str], seconds: float, *, require_keys: bool) -> Campaign:
-    """Record, attack, and verify. Raises RuntimeError where a process ends, or what comes afterwards is not served."""
+def attack_all(data: Path, names: Sequence[str], seconds: float, *, rounds: int, require_keys: bool) -> Campaign:
+    """Record, attack with each so often, and verify.
+
+    Raises RuntimeError where a process ends, or what comes afterwards is not served.
+    """
     with stack(data, require_keys=require_keys) as made:
         made.start_gateway()
         for kind, options in SINKS.items():
@@ -65,10 +75,10 @@ def attack_all(data: Path, names: Sequence[str], seconds: float, *, require_keys
         target = _target(made, run)
         with HeadWatch(data / "journal" / DEVICE / TASK / run.run_id) as watch:
             time.sleep(_WARM_S)
-            calm = [_phase(made, "calm", None, seconds)]
             busy = _phase(made, nothing_but_work.__name__, target, seconds)
-            attacks = [_phase(made, name, target, seconds) for name in names]
-            calm.append(_phase(made, "calm", None, seconds))
+            phases = [_phase(made, "calm", None, seconds)]
+            for name in [*names] * rounds:
+                phases += [_phase(made, name, target, seconds), _phase(made, "calm", None, seconds)]
             _served(made)
             made.end("producer")
         wait_until(lambda: _is_stored(made), _PATIENCE_S, "the sinks have everything", every_s=0.2)
@@ -76,7 +86,8 @@ def attack_all(data: Path, names: Sequence[str], seconds: float, *, require_keys
             late = lateness(folder, watch)
         done = _verified(data)
     verdict = (done.stdout.strip().splitlines() or ["it said nothing"])[-1]
-    return Campaign(late, calm, busy, attacks, done.returncode, verdict)
+    attacks = [Attack(*found) for found in zip(phases[1::2], phases[::2], phases[2::2], strict=False)]
+    return Campaign(late, busy, attacks, done.returncode, verdict)
 
 
 def _start_board(made: Stack) -> None:

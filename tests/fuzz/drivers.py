@@ -10,16 +10,18 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import pyarrow.parquet as pq
 from tests.fuzz import parts, places, seeds
 from tests.fuzz.forging import sealed
 from tests.fuzz.storing import check_places, store
 
-from dtolbus import configfile, dtraw, framing, registrations, runs, wire
+from dtolbus import chunkfile, configfile, dtraw, framing, registrations, runs, wire
 from dtolbus.abandoned import records_on_disk
 from dtolbus.bounds import can_be_announced
 from dtolbus.errors import CannotStartError, DtolSinkError, RawFormatError, UsageError, WireError
+from dtolbus.numbers import LARGEST
 from dtolbus.parquet import places as parquet_places
 from dtolbus.parquet.footer import PART_KEY
 from dtolbus.parquet.reading import read_parquet
@@ -123,6 +125,16 @@ def raw_file(data: bytes) -> None:
         with contextlib.suppress(RawFormatError):
             for block in itertools.islice(dtraw.iter_blocks(path), _MOST):
                 _used(block)
+        with contextlib.suppress(RawFormatError):
+            _sought(path)
+
+
+def _sought(path: Path) -> None:
+    """Seek records, in a file that is long against what is read of it at once."""
+    with mock.patch.object(chunkfile, "_WINDOW_BYTES", 64), chunkfile.ChunkFile(path) as file:
+        for index in (0, 1, 7, LARGEST):
+            offset = file.before(index)
+            assert offset == file.start or isinstance(next(file.chunks(offset)), chunkfile.Chunk)
 
 
 def _segment(found: list[bytes]) -> bytes:
