@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from bench.growth import length, runs, wire
+from bench.growth import length, runs, segment, wire
 from bench.growth.fits import Growth, Series
 from bench.growth.table import text
 from bench.machine import machine
@@ -23,6 +23,7 @@ SERIES: dict[str, Callable[[Setting], Iterator[Series]]] = {
     "subscribers": wire.subscribers,
     "runs": runs.old_runs,
     "length": length.run_lengths,
+    "segment": segment.segments,
 }
 
 
