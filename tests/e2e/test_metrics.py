@@ -166,7 +166,10 @@ def test_what_is_told_is_what_the_certificate_says(stack: Stack) -> None:
     published = gateway.by("stream", "dtolbus_gateway_published_records_total")
     assert published == expected - Counter({"old/t": 10})
     if sys.platform == "linux":
-        assert gateway.by("socket", "dtolbus_gateway_connections") == {"live": 2, "catchup": 2}
+        # one that was made anew, on a slow machine, is counted until the old one is closed
+        connections = {"live": 2, "catchup": 2}
+        told = "dtolbus_gateway_connections"
+        eventually(lambda: stack.scraped("gateway").by("socket", told) == connections, LONG_S)
 
 
 def test_the_health_of_a_sink_whose_database_is_away_and_back(tmp_path: Path) -> None:
