@@ -495,6 +495,7 @@ class TestRegistrations:
             eventually(lambda: any(sink.positions for sink in read_registrations(tmp_path)))
             client.hello(**facts, positions=(RunPosition("", "", run.run_id, 1),))
             client.send(Ack("my sink/1", run.device, run.task, run.run_id, 4, 3))
+            eventually(lambda: read_registrations(tmp_path)[0].positions[run.run_id].position == 4)
         (sink,) = read_registrations(tmp_path)
         assert (sink.name, sink.sink, sink.place) == ("my sink/1", "sqlite", "/x.sqlite")
         position = sink.positions[run.run_id]

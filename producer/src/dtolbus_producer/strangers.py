@@ -6,9 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 import zmq
 
-from dtolbus.connecting import connected
 from dtolbus.errors import CannotStartError
-from dtolbus.handshakes import Handshakes
+from dtolbus.handshakes import Handshakes, followed
 from dtolbus.keys import Keys, new_keys
 
 _PATIENCE_S = 20.0
@@ -39,8 +38,7 @@ def check_strangers(live: str, catchup: str, server: str, answer: Callable[[], N
 
 @contextmanager
 def _knock(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, keys: Keys | None) -> Iterator[Handshakes]:
-    socket = connected(context, kind, url, keys=keys)
-    handshakes = Handshakes(socket, url, keys)
+    socket, handshakes = followed(context, kind, url, keys=keys)
     try:
         yield handshakes
     finally:

@@ -5,8 +5,7 @@ import time
 
 import zmq
 
-from dtolbus.connecting import connected
-from dtolbus.handshakes import Handshakes
+from dtolbus.handshakes import Handshakes, followed
 from dtolbus.keys import Keys
 from dtolbus.wire import Message, Refused, encode
 
@@ -115,6 +114,5 @@ class CatchUp:
 
     def _renew(self) -> None:
         self.close()
-        self._socket = connected(self._context, zmq.DEALER, self._url, keys=self._keys)
-        self.handshakes = Handshakes(self._socket, self._url, self._keys)
+        self._socket, self.handshakes = followed(self._context, zmq.DEALER, self._url, keys=self._keys)
         self._poller.register(self._socket, zmq.POLLIN)

@@ -11,9 +11,9 @@ import msgspec
 import zmq
 
 from dtolbus.catchup import CatchUp
-from dtolbus.connecting import MARK, connected, received
+from dtolbus.connecting import MARK, received
 from dtolbus.errors import CannotStartError, WireError
-from dtolbus.handshakes import Entrance, Handshakes
+from dtolbus.handshakes import Entrance, Handshakes, followed
 from dtolbus.identity import Admission, foreign
 from dtolbus.keys import Keys
 from dtolbus.records import RunInfo
@@ -414,8 +414,7 @@ class Client:
         if self._sub is not None:
             self._poller.unregister(self._sub)
             self._close_sub(self._sub)
-        self._sub = connected(self._context, zmq.SUB, self.at.connect, self._mark, self.at.keys)
-        self._handshakes = Handshakes(self._sub, self.at.connect, self.at.keys)
+        self._sub, self._handshakes = followed(self._context, zmq.SUB, self.at.connect, self._mark, self.at.keys)
         if self._admission.expects:
             self._connections = 0
             self._admission.connected()

@@ -33,6 +33,19 @@ def connected(
 
     With keys it talks to nobody but the server that they name. Raises UsageError where `url` is no address.
     """
+    socket = prepared(context, kind, mark, keys)
+    try:
+        connect(socket, url)
+    except UsageError:
+        socket.close()
+        raise
+    return socket
+
+
+def prepared(
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, mark: int = MARK, keys: Keys | None = None
+) -> "zmq.Socket[bytes]":
+    """Return such a socket, not connected yet."""
     socket = context.socket(kind)
     socket.set(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES + (0 if keys is None else CURVE_BYTES))
     if keys is not None:
@@ -42,12 +55,15 @@ def connected(
     socket.set(zmq.SNDHWM, MARK)
     socket.set(zmq.LINGER, 0)
     socket.set(zmq.RECONNECT_IVL_MAX, 1000)
+    return socket
+
+
+def connect(socket: "zmq.Socket[bytes]", url: str) -> None:
+    """Connect the socket. Raises UsageError where `url` is no address."""
     try:
         socket.connect(url)
     except zmq.ZMQError as error:
-        socket.close()
         raise UsageError(f"{url!r} is not an address like tcp://daq-pc:5601 ({error})") from error
-    return socket
 
 
 def use_keys(socket: "zmq.Socket[bytes]", keys: Keys) -> None:

@@ -28,6 +28,8 @@ from typing import Literal, NamedTuple
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from dtolbus.connecting import MARK, connect, prepared
+from dtolbus.errors import UsageError
 from dtolbus.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -148,6 +150,21 @@ class Handshakes:
         """Follow no longer."""
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
+
+
+def followed(
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, url: str, mark: int = MARK, keys: Keys | None = None
+) -> tuple["zmq.Socket[bytes]", Handshakes]:
+    """Return a socket as `connected` does, and its handshakes from the first on. Raises UsageError as that does."""
+    socket = prepared(context, kind, mark, keys)
+    handshakes = Handshakes(socket, url, keys)  # before it connects: the first may succeed at once
+    try:
+        connect(socket, url)
+    except UsageError:
+        handshakes.close()
+        socket.close()
+        raise
+    return socket, handshakes
 
 
 class Entrance:

@@ -8,9 +8,8 @@ from typing import Self
 import msgspec
 import zmq
 
-from dtolbus.connecting import connected
 from dtolbus.errors import CannotStartError, UsageError, WireError
-from dtolbus.handshakes import Handshakes
+from dtolbus.handshakes import followed
 from dtolbus.keys import Keys
 from dtolbus.manifest import Manifest
 from dtolbus.records import Gap, Record, RunInfo, RunStatus
@@ -154,8 +153,7 @@ class RemoteJournal:
         self._unanswered = 0
 
     def _connect(self) -> None:
-        self._socket = connected(self._context, zmq.DEALER, self._url, keys=self._keys)
-        self._handshakes = Handshakes(self._socket, self._url, self._keys)
+        self._socket, self._handshakes = followed(self._context, zmq.DEALER, self._url, keys=self._keys)
 
     def _disconnect(self) -> None:
         self._handshakes.close()
