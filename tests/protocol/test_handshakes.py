@@ -1,23 +1,14 @@
 """How a client learns what came of its connections."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import zmq
+from tests.producer.bus import eventually
 
 from dtolbus.catchup import CatchUp
 
-PATIENCE_S = 10.0
 A_WHILE_MS = 300
-
-
-def eventually(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < end, "it never became so"
-        time.sleep(0.01)
 
 
 def test_a_connection_that_is_made_at_once_is_seen_by_a_client_that_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -182,12 +182,13 @@ class ChunkFile:
     def _first_whole(self, at: int, below: int, end: int) -> Chunk | None:
         """Return the first whole chunk that begins in [at, below), of a file that ends at `end`."""
         while at < below:
-            window = files.read_at(self._fd, _WINDOW_BYTES, at + LENGTH.size)
-            place = window.find(_CHUNK_START)
+            # the same window that `_bytes` reads through: what is found in it is mostly parsed there
+            self._window, self._window_at = files.read_at(self._fd, _WINDOW_BYTES, at), at
+            place = self._window.find(_CHUNK_START, LENGTH.size)
             if place < 0:
-                at += max(1, len(window) - len(_CHUNK_START) + 1)
+                at += max(1, len(self._window) - LENGTH.size - len(_CHUNK_START) + 1)
                 continue
-            at += place
+            at += place - LENGTH.size
             if at < below and (found := self._whole(at, end)) is not None:
                 return found
             at += 1
