@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from tests.protocol.specimens import block, block_run
 
 from dtolbus import files
+from dtolbus.chunkfile import ChunkFile
+from dtolbus.manifest import MISSING
 from dtolbus.records import DaqBlock, Gap
 from dtolbus.runs import RunFolder, run_path, segment_name
 from dtolbus_producer.journal import RunWriter
@@ -63,6 +65,22 @@ def test_reading_from_anywhere_gives_what_reading_from_the_start_gives(
             assert told(run, start) == {index: what for index, what in expected.items() if index >= start}
     finally:
         path.write_bytes(whole)
+
+
+def test_damage_further_up_is_not_why_the_end_is_missing(run: Path) -> None:
+    path = run / segment_name("blocks", 0)
+    whole = path.read_bytes()
+    with ChunkFile(path) as file:
+        chunks = list(file.chunks(file.start))
+    data = bytearray(whole[: chunks[RECORDS // 2].offset])
+    data[chunks[2].end - 1] ^= 1
+    try:
+        path.write_bytes(data)
+        found = told(run, 0)
+    finally:
+        path.write_bytes(whole)
+    assert found[2] == "damaged in the journal: the checksum does not hold"
+    assert {found[index] for index in range(RECORDS // 2, RECORDS)} == {MISSING}
 
 
 def test_little_is_read_to_find_a_record(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
