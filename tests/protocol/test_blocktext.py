@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtolbus.blocktext import usual_header, utc_text
+from dtolbus.blocktext import instant_of, usual_header, utc_text
 from dtolbus.chunks import encode_block, encode_record
 from dtolbus.framing import seal
 from dtolbus.records import Anchor, Channel, Clock, DaqBlock, ErrorInfo, RunInfo, ns_from_utc, utc_from_ns
@@ -86,6 +86,22 @@ def test_times_that_no_reader_takes_are_left_to_the_encoder() -> None:
 @given(INSTANTS)
 def test_an_instant_is_isoformats_text(ns: int) -> None:
     assert utc_text(ns) == utc_from_ns(ns).isoformat()
+
+
+@settings(deadline=None)
+@given(st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat))
+def test_an_instant_is_read_as_datetime_reads_it(text: str) -> None:
+    found = instant_of(text)
+
+    assert (found if isinstance(found, datetime) else utc_from_ns(found)) == datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-01T00:00:60.000001+00:00", "2026-13-01T00:00:00.000001+00:00", "2026-01-01T00:00:00.٠٠٠٠٠١+00:00"]
+)
+def test_what_is_no_instant_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"isoformat|must be in"):
+        instant_of(text)
 
 
 @settings(deadline=None)

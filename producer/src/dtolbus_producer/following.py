@@ -1,23 +1,44 @@
-"""One run followed as it grows: what is durable and not yet published, and how it ended."""
+"""One run followed as it grows: what is durable and not yet published, and how it ended. Opens no socket."""
 
+import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
-from dtolbus.runs import RUN_FILE, RunFolder
+from dtolbus.runs import HEAD_FILE, RUN_FILE, RunFolder
+from dtolbus.sequencer import size_of
+from dtolbus.wire import Frame, RunRecord, encode
+from dtolbus_producer.headwatch import HeadWatch
 
 _LOOK_EVERY_S = 0.02
 """How often `run.json` is looked at: it changes once, when the run is over."""
 _FIRST_EVERY_S = 1.0
 """How often the oldest segment is looked for."""
+_AHEAD_RECORDS = 64
+"""Read ahead at once, before anything else has its turn."""
+_AHEAD_BYTES = 2 << 20
+"""Of samples, read ahead in all."""
+
+
+class Outgoing(NamedTuple):
+    """A record ready to be published."""
+
+    run: RunInfo
+    record: Record
+    frames: list[Frame]
 
 
 class FollowedRun:
-    """A run from `start` on. `look` reads how far it is; `take` gives what is new."""
+    """A run from `start` on. `look` reads how far it is; `take` gives what is new.
 
-    def __init__(self, folder: RunFolder, start: int) -> None:
+    What one sync makes durable is much at once: `prepare` has it ready before.
+    """
+
+    def __init__(self, folder: RunFolder, start: int, watch: HeadWatch) -> None:
         self.info: RunInfo = folder.info
         self.path: Path = folder.path
         self.published = start
@@ -26,6 +47,11 @@ class FollowedRun:
         self.moved_at = time.monotonic()
         """When the head last moved, or the run was first seen, monotonic s."""
         self._folder = folder
+        self._watch = watch
+        self._watched: int | None = None
+        self._ready: deque[Outgoing] = deque()
+        """What follows on what is published, beyond the head too."""
+        self._ready_bytes = 0
         self._first = folder.first()
         self._ended: RunEnd | None = None
         self._run_file_ns = -1
@@ -36,6 +62,11 @@ class FollowedRun:
     def is_over(self) -> bool:
         """Whether the run is over and all of it has been taken."""
         return self._ended is not None and self.published >= self.head
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is word of it when the head moves."""
+        return self._watched is not None
 
     @property
     def status(self) -> RunStatus:
@@ -49,28 +80,62 @@ class FollowedRun:
         return self.published if self._ended is None else min(self.published, self.head)
 
     def look(self, now: float) -> None:
-        """Read the head, and now and then whether the run is over; `now` is monotonic, s."""
+        """Read the head, and where it did not move, now and then whether the run is over; `now` is monotonic, s."""
+        before = self.head
+        self._read_head(now)
+        if self.head > before:  # what is new goes out before anything else is looked at
+            return
         if self._ended is None and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
             self._look_for_end()
+            self._read_head(now)  # after the end: it may have moved before that
         if now - self._first_at >= _FIRST_EVERY_S:
             self._first_at, self._first = now, self._folder.first()
+        if self._watched is None:
+            self._watched = self._watch.add(self.path / HEAD_FILE)
+
+    def take(self, most: int) -> Iterator[Outgoing]:
+        """Yield up to `most` new records in order, without those that cannot be read; `published` follows."""
+        end = min(self.head, self.published + most)
+        while self._ready and self.published < end:
+            outgoing = self._ready.popleft()
+            self._ready_bytes -= size_of(outgoing.record)
+            self.published = outgoing.record.index + 1
+            yield outgoing
+        for found in self._folder.records(self.published, end):
+            if isinstance(found, Gap):
+                self.published = found.to_index
+            else:
+                self.published = found.index + 1
+                yield self._outgoing(found)
+
+    def prepare(self) -> None:
+        """Read some of what is written already, up to a bound; `take` gives it once the head has passed it."""
+        begin = self.published + len(self._ready)
+        ahead = self._folder.read_on(begin, begin + _AHEAD_RECORDS)
+        with contextlib.suppress(OSError):  # told when it is its turn
+            while self._ready_bytes < _AHEAD_BYTES and (record := next(ahead, None)) is not None:
+                self._ready.append(self._outgoing(record))
+                self._ready_bytes += size_of(record)
+
+    def close(self) -> None:
+        """Close what is open; following goes on when asked."""
+        if self._watched is not None:
+            self._watch.drop(self._watched)
+            self._watched = None
+        self._ready.clear()
+        self._ready_bytes = 0
+        self._folder.close()
+
+    def _read_head(self, now: float) -> None:
         head = self._folder.head()
         if head > self.head:
             self.moved_at = now
         if head > self.head or self._ended is not None:
             self.head = head
 
-    def take(self, most: int) -> Iterator[Record | Gap]:
-        """Yield up to `most` new records in order; `published` follows."""
-        end = min(self.head, self.published + most)
-        for found in self._folder.records(self.published, end):
-            self.published = found.to_index if isinstance(found, Gap) else found.index + 1
-            yield found
-
-    def close(self) -> None:
-        """Close what is open; following goes on when asked."""
-        self._folder.close()
+    def _outgoing(self, record: Record) -> Outgoing:
+        return Outgoing(self.info, record, encode(RunRecord(self.info, record)))
 
     def _look_for_end(self) -> None:
         changed_ns = os.stat(self.path / RUN_FILE).st_mtime_ns

@@ -21,10 +21,10 @@ from dtolbus.wire import (
     Credit,
     Fetch,
     Frame,
+    Heartbeat,
     Hello,
     Message,
     Refused,
-    RunRecord,
     Welcome,
     decode,
     encode,
@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 LOCK_FILE = ".gateway.lock"
 _RUNNING_WAIT_S = 0.001
+"""Until the heads are looked at again, where there is no word when they move."""
+_WATCHED_WAIT_S = 0.005
 _IDLE_WAIT_S = 0.02
 _REQUESTS = 64
 """Requests answered before publishing goes on."""
@@ -136,13 +138,16 @@ class Gateway:
         """Publish what is new, answer requests, serve a slice; waits briefly where there is nothing to do."""
         self.turned_at = time.monotonic()
         for message in self._tail.step(self.turned_at):
-            self._sockets.publish(encode(message))
-            if message.__class__ is RunRecord:
+            if isinstance(message, Heartbeat):
+                self._sockets.publish(encode(message))
+            else:
+                self._sockets.publish(message.frames)
                 self.published[message.run.device, message.run.task] += 1
         self._sockets.tend(time.monotonic())
         rest_s = self._requests.wait_s(time.monotonic())
-        self._sockets.wait(self._wait_s(), for_requests=rest_s == 0.0)
-        for _ in range(_REQUESTS if rest_s == 0.0 else 0):
+        has_request = self._sockets.wait(self._wait_s(), for_requests=rest_s == 0.0, also=self._tail.watch.fd)
+        self._tail.watch.heard()
+        for _ in range(_REQUESTS if has_request else 0):
             request = self._sockets.receive()
             if request is None:
                 break
@@ -166,7 +171,9 @@ class Gateway:
     def _wait_s(self) -> float:
         if self._tail.has_more or self._welcomes:
             return 0.0
-        wait_s = _RUNNING_WAIT_S if self._tail.is_running else _IDLE_WAIT_S
+        wait_s = _IDLE_WAIT_S
+        if self._tail.is_running:
+            wait_s = _WATCHED_WAIT_S if self._tail.is_watched else _RUNNING_WAIT_S
         fetches_s = self._fetches.wait_s(time.monotonic())
         return wait_s if fetches_s is None else min(wait_s, fetches_s)
 

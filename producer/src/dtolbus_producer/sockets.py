@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import time
 from typing import NamedTuple
 
 import zmq
@@ -85,17 +84,25 @@ class GatewaySockets:
             self._door.close()
         self._context.term()
 
-    def wait(self, timeout_s: float, *, for_requests: bool = True) -> None:
-        """Return when a request is there, or after the time; where requests are not waited for, after a short one."""
-        router = self._router.socket
-        if router is None or not for_requests:
-            time.sleep(min(timeout_s, _CUT_WAIT_S))
-        elif self._door is None:
-            router.poll(round(timeout_s * 1000), zmq.POLLIN)
+    def wait(self, timeout_s: float, *, for_requests: bool = True, also: int | None = None) -> bool:
+        """Return whether a request is there: when one is, when the descriptor `also` can be read, or after the time.
+
+        Where requests are not waited for, that is a short one.
+        """
+        router = self._router.socket if for_requests else None
+        poller = zmq.Poller()
+        if also is not None:
+            poller.register(also, zmq.POLLIN)
+        if router is None:
+            timeout_s = min(timeout_s, _CUT_WAIT_S)
         else:
-            zmq.select([router, self._door.asked], [], [], timeout_s)
+            poller.register(router, zmq.POLLIN)
+            if self._door is not None:
+                poller.register(self._door.asked, zmq.POLLIN)
+        ready = dict(poller.poll(round(timeout_s * 1000)))
         if self._door is not None:
             self._door.answer()
+        return router in ready
 
     def publish(self, frames: list[Frame]) -> None:
         """Send to all who subscribed; those who are behind by more than the mark miss it.

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 from dtolbus.bounds import can_be_announced
 from dtolbus.errors import DtolbusError, WireError
-from dtolbus.records import Gap, RunInfo, RunStatus
+from dtolbus.records import RunInfo, RunStatus
 from dtolbus.runs import RUN_FILE, RunFolder, run_path
 from dtolbus.topics import name_fault, stream_name, unquote
-from dtolbus.wire import Heartbeat, Message, RunRecord
+from dtolbus.wire import Heartbeat
 from dtolbus_producer.catalog import Catalog
-from dtolbus_producer.following import FollowedRun
+from dtolbus_producer.following import FollowedRun, Outgoing
+from dtolbus_producer.headwatch import HeadWatch
 from dtolbus_producer.serving import Held
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class JournalTail:
 
     def __init__(self, journal: Path, recover: Recover) -> None:
         self._journal = journal
+        self.watch = HeadWatch()
+        """Of the heads of the runs that are being written."""
         self._catalog = Catalog(journal)
         self._recover = recover
         self._recovering: threading.Thread | None = None
@@ -85,6 +88,11 @@ class JournalTail:
     def is_running(self) -> bool:
         """Whether any run is being written."""
         return any(known.followed is not None for known in self._lively.values())
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is word when the head of any run moves that is being written."""
+        return all(known.followed is None or known.followed.is_watched for known in self._lively.values())
 
     @property
     def has_more(self) -> bool:
@@ -139,7 +147,7 @@ class JournalTail:
             return None
         return stream_name(device, task) if run_path(self._journal, device, task, run_id).is_dir() else None
 
-    def step(self, now: float) -> Iterator[Message]:
+    def step(self, now: float) -> Iterator[Outgoing | Heartbeat]:
         """Yield what is to be published now: new records, then heartbeats that are due; `now` is monotonic, s."""
         if now >= self._discover_at:
             self._discover_at = now + _DISCOVER_S
@@ -166,6 +174,7 @@ class JournalTail:
         for known in self._lively.values():
             if known.followed is not None:
                 known.followed.close()
+        self.watch.close()
 
     def _discover(self, now: float) -> None:
         before, self._waiting = self._waiting, []
@@ -213,16 +222,16 @@ class JournalTail:
             is_recent = not self._is_first or age_s < _ENDED_BEFORE_S
             folder.close()
             return _Known(folder.path, status, beat_until=now + _ENDED_FOR_S if is_recent else 0.0)
-        followed = FollowedRun(folder, status.head if self._is_first else 0)
+        followed = FollowedRun(folder, status.head if self._is_first else 0, self.watch)
         return _Known(folder.path, followed.status, followed, check_at=now if self._is_first else now + _STILL_S)
 
-    def _follow(self, known: _Known, followed: FollowedRun, now: float) -> Iterator[RunRecord]:
+    def _follow(self, known: _Known, followed: FollowedRun, now: float) -> Iterator[Outgoing]:
         info: RunInfo = followed.info
         followed.look(now)
         if followed.head > followed.published:
-            for found in followed.take(_SLICE_RECORDS):
-                if not isinstance(found, Gap):
-                    yield RunRecord(info, found)
+            yield from followed.take(_SLICE_RECORDS)
+        else:
+            followed.prepare()
         if followed.is_over:
             known.status = followed.status
             known.followed = None

@@ -3,6 +3,7 @@
 To the byte it is what `msgspec.json` makes of the header of `chunks.encode_block`; tests hold the two together.
 """
 
+import re
 from datetime import datetime
 
 import msgspec
@@ -12,10 +13,13 @@ from dtolbus.records import Clock, DaqBlock, ns_from_utc, utc_from_ns
 _json = msgspec.json.Encoder().encode
 _SECOND_NS = 1_000_000_000
 _INT64 = 1 << 63
+_UTC_TEXT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{6})\+00:00", re.ASCII)
 _second = (0, "1970-01-01T00:00:00")
 """The second that was last written, since 1970, and its text."""
 _period = (1.0, "1.0")
 """The sample period that was last written, ns, and its text."""
+_read_second = ("1970-01-01T00:00:00", 0)
+"""The second that was last read, and since 1970."""
 
 
 def usual_header(block: DaqBlock, seq: int) -> bytes | None:
@@ -81,3 +85,16 @@ def utc_text(ns: int) -> str:
         known = _second = (second, utc_from_ns(second * _SECOND_NS).isoformat()[:19])
     micros = rest // 1000
     return f"{known[1]}.{micros:06}+00:00" if micros else f"{known[1]}+00:00"
+
+
+def instant_of(text: str) -> datetime | int:
+    """Return the instant of a text: of one that `utc_text` wrote, ns since 1970. Raises ValueError for no ISO text."""
+    global _read_second
+    found = _UTC_TEXT.fullmatch(text)
+    if found is None:
+        return datetime.fromisoformat(text)
+    second, micros = found.groups()
+    known = _read_second
+    if known[0] != second:
+        known = _read_second = (second, ns_from_utc(datetime.fromisoformat(text)) // _SECOND_NS)
+    return known[1] * _SECOND_NS + int(micros) * 1000

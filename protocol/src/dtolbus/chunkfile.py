@@ -98,6 +98,17 @@ class ChunkFile:
             yield found
             offset = found.end
 
+    def whole(self, offset: int, end: int) -> Chunk | None:
+        """Return the chunk at `offset` of a file that ends at `end`; None where none is, or not all of it yet."""
+        try:
+            chunk, sound = self._parse(offset, end, check=True)
+            if sound:
+                return chunk
+        except RawFormatError:
+            pass
+        self._window = b""  # what is being written may have been read half-written: it is read anew
+        return None
+
     def before(self, index: int) -> int:
         """Return the offset of a whole chunk at, or not far before, the record `index`; `start` where none is known.
 
@@ -146,7 +157,7 @@ class ChunkFile:
         if sound:
             return chunk
         reason = "the checksum does not hold"
-        if chunk.end == end or self._whole(chunk.end, end) is not None:
+        if chunk.end == end or self.whole(chunk.end, end) is not None:
             return Damage(offset, chunk.end, reason, is_tail=False, header=chunk.header)
         return self._damage(offset, end, reason)
 
@@ -167,13 +178,6 @@ class ChunkFile:
         sound = holds is True or (holds is None and not self.header.checked)
         return Chunk(offset, offset + LENGTH.size + length + size, header, payload), sound
 
-    def _whole(self, offset: int, end: int) -> Chunk | None:
-        try:
-            chunk, sound = self._parse(offset, end, check=True)
-        except RawFormatError:
-            return None
-        return chunk if sound else None
-
     def _damage(self, offset: int, end: int, reason: str) -> Damage:
         """Return what is damaged from `offset` on: up to the next whole chunk, or to the end."""
         found = self._first_whole(offset + 1, end, end)
@@ -189,7 +193,7 @@ class ChunkFile:
                 at += max(1, len(self._window) - LENGTH.size - len(_CHUNK_START) + 1)
                 continue
             at += place - LENGTH.size
-            if at < below and (found := self._whole(at, end)) is not None:
+            if at < below and (found := self.whole(at, end)) is not None:
                 return found
             at += 1
         return None

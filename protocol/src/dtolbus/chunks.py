@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from dtolbus.blocktext import usual_header
+from dtolbus.blocktext import instant_of, usual_header
 from dtolbus.errors import RawFormatError
 from dtolbus.framing import ChunkHeader, EventInfo, FileHeader, seal, seal_text
 from dtolbus.packing import pack_reading, unpack_reading
@@ -162,8 +162,8 @@ def _decode_bus_block(run: RunInfo, header: ChunkHeader, index: int, clock: Cloc
         codes=codes,
         t_mono_ns=header.t_mono_ns,
         clock=clock,
-        read_started_at=_instant(header.read_started_at),
-        read_finished_at=_instant(header.read_finished_at),
+        read_started_at=None if header.read_started_at is None else instant_of(header.read_started_at),
+        read_finished_at=None if header.read_finished_at is None else instant_of(header.read_finished_at),
         sensor_status=_status_of(header.sensor_status, header.valid_samples, run.channel_names),
         told_status=_told_status(header, run.channel_names),
         error=header.error,

@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from dtolbus.catchup import CatchUp
-from dtolbus.connecting import MARK, received
+from dtolbus.connecting import MARK, is_readable, received
 from dtolbus.errors import CannotStartError, WireError
 from dtolbus.handshakes import Entrance, Handshakes, followed
 from dtolbus.identity import Admission, foreign
@@ -52,14 +52,8 @@ _MARK_BYTES = 32 << 20
 """Live records queue up to about as many bytes where what is dropped can be fetched."""
 _LEAST_MARK = 16
 _LINGER_MS = 500
-_READABLE = int(zmq.POLLIN)
 _CREDIT = 128
 """Records granted in advance of being taken, well below the mark."""
-
-
-def _is_readable(socket: "zmq.Socket[bytes]") -> bool:
-    events = socket.get(zmq.EVENTS)
-    return isinstance(events, int) and events & _READABLE != 0
 
 
 @dataclass(frozen=True)
@@ -174,7 +168,7 @@ class Client:
         messages: list[Message] = []
         size = 0
         while len(messages) < _BATCH and size < _BATCH_BYTES:
-            if len(messages) == 1 and not _is_readable(socket):
+            if len(messages) == 1 and not is_readable(socket):
                 break  # it came alone: an exception would cost more than the question
             message = self._next(socket)
             if message is None:

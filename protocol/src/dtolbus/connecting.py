@@ -15,6 +15,8 @@ CURVE_BYTES = 64
 _COPIED_BYTES = 8 << 10
 """Of a frame: a larger one is kept where libzmq received it; smaller ones share a buffer of this size there."""
 
+_READABLE = int(zmq.POLLIN)
+
 
 def received(socket: "zmq.Socket[bytes]") -> list[Frame]:
     """Return the frames of the socket's next message. Raises zmq.Again where there is none now."""
@@ -24,6 +26,12 @@ def received(socket: "zmq.Socket[bytes]") -> list[Frame]:
         part = socket.recv(zmq.NOBLOCK, False)
         frames.append(part.bytes if len(part) <= _COPIED_BYTES else part.buffer.toreadonly())
     return frames
+
+
+def is_readable(socket: "zmq.Socket[bytes]") -> bool:
+    """Return whether a message is there: a question costs less than the exception where there is none."""
+    events = socket.get(zmq.EVENTS)
+    return isinstance(events, int) and events & _READABLE != 0
 
 
 def connected(

@@ -251,6 +251,9 @@ class RunFolder:
         it is the reader who is short of something (descriptors, memory, permission).
         """
         position = from_index
+        for record in self.read_on(position, to_index):
+            position = record.index + 1
+            yield record
         while position < to_index:
             segments = self.segments()
             gone = [s for s in self.manifest().segments if s.first_index not in segments]  # read after the listing
@@ -263,6 +266,26 @@ class RunFolder:
                 end = min([behind, to_index, *(s.first_index for s in gone if s.first_index > position)])
                 yield from self._segment_records(segments[place], position, end)
             position = end
+
+    def read_on(self, position: int, end: int) -> Iterator[Record]:
+        """Yield the records [position, end) as far as they stand whole where the last reading ended, maybe none.
+
+        They may lie beyond the head. Most reading is that: of a run as it grows, which needs no look at the folder.
+        """
+        if self._open is None or self._next[0] != position:
+            return
+        file, offset = self._open, self._next[1]
+        size = file.size
+        while position < end and offset < size:
+            found = file.whole(offset, size)
+            if found is None or found.header.block_index != position:
+                return
+            record = _decoded(file, found, self.info)
+            if isinstance(record, Gap):
+                return
+            position, offset = position + 1, found.end
+            self._next = (position, offset)
+            yield record
 
     def _segment_records(self, segment: int, position: int, end: int) -> Iterator[Record | Gap]:
         cause = MISSING
