@@ -83,9 +83,8 @@ class FollowedRun:
         """Read the head, and where it did not move, now and then whether the run is over; `now` is monotonic, s."""
         before = self.head
         self._read_head(now)
-        if self.head > before:  # what is new goes out before anything else is looked at
-            return
-        if self._ended is None and now - self._looked_at >= _LOOK_EVERY_S:
+        is_still = self.head == before  # else what is new goes out first
+        if is_still and self._ended is None and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
             self._look_for_end()
             self._read_head(now)  # after the end: it may have moved before that
