@@ -1,5 +1,7 @@
 """A run followed as it grows: prepared before it is durable, published after, and nothing left out at its end."""
 
+import contextlib
+import os
 import select
 import sys
 from collections.abc import Iterator
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.producer.bus import RunningGateway
-from tests.protocol.specimens import block, block_run
+from tests.protocol.specimens import block, block_run, event
 
 from dtolbus import files
 from dtolbus.chunkfile import ChunkFile
@@ -18,6 +20,7 @@ from dtolbus_producer import headwatch
 from dtolbus_producer.following import FollowedRun, Outgoing
 from dtolbus_producer.headwatch import HeadWatch
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.tailing import JournalTail
 
 RUN = block_run()
 NEVER_MS = 3_600_000.0
@@ -55,7 +58,7 @@ def test_what_is_prepared_waits_for_the_head_and_is_not_read_again(
     followed = begun(writer, watch)
     for index in range(1, 6):
         writer.append(block(RUN, index))
-    followed.prepare()
+    followed.prepare(99, 1 << 20)
     followed.look(1.0)
     assert indexes(followed.take(9)) == []
     writer.close()
@@ -67,22 +70,53 @@ def test_what_is_prepared_waits_for_the_head_and_is_not_read_again(
     followed.close()
 
 
-def test_what_is_prepared_is_bounded(tmp_path: Path, watch: HeadWatch) -> None:
-    run = block_run(channels=8, block_samples=12_500)
-    writer = RunWriter(tmp_path, run, sync_ms=NEVER_MS)
-    writer.append(block(run, 0, samples=12_500))
-    writer._sync()
-    followed = FollowedRun(RunFolder(writer.path), 0, watch)
-    followed.look(0.0)
-    assert indexes(followed.take(9)) == [0]
-    for index in range(1, 40):  # 8 MB
-        writer.append(block(run, index, samples=12_500))
-    for _ in range(9):
-        followed.prepare()
-    assert 2e6 < sum(len(frame) for outgoing in followed._ready for frame in outgoing.frames) < 3e6
+def test_what_is_prepared_is_bounded_whatever_it_holds(tmp_path: Path) -> None:
+    """Of all runs together, in messages: an event says how long it is nowhere but in its text."""
+    runs = [block_run(f"run-{number}", task=f"t{number}") for number in range(3)]
+    with contextlib.closing(JournalTail(tmp_path, lambda path: None)) as tail, contextlib.ExitStack() as held:
+        assert not list(tail.step(0.0))  # runs that come later are published from their start
+        writers = [RunWriter(tmp_path, run, sync_ms=NEVER_MS) for run in runs]
+        for writer in writers:
+            held.callback(writer.close)
+            writer.append(block(writer.info, 0))
+            writer._sync()
+        assert len(list(published(tail, 1.0))) == 3
+        for writer in writers:
+            for index in range(1, 100):  # 15 MB
+                writer.append(event(writer.info, index, message="x" * 150_000))
+        for turn in range(99):
+            assert list(published(tail, 1 + turn / 1000)) == []
+        ready = [known.followed for known in tail._lively.values()]
+        assert 4e6 < sum(len(frame) for one in ready for out in one._ready for frame in out.frames) < 5e6
+        held.close()
+        found = [out for turn in range(99) for out in published(tail, 2 + turn / 1000)]
+    for run in runs:
+        assert [out.next for out in found if out.run == run] == list(range(2, 101))
+
+
+def published(tail: JournalTail, now: float) -> Iterator[Outgoing]:
+    return (message for message in tail.step(now) if isinstance(message, Outgoing))
+
+
+def test_what_is_half_written_is_not_read_again_and_again(
+    tmp_path: Path, watch: HeadWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RunWriter(tmp_path, RUN, sync_ms=NEVER_MS)
+    followed = begun(writer, watch)
+    path = writer.path / segment_name("blocks", 0)
+    writer.append(block(RUN, 1, samples=1000))
+    whole = path.read_bytes()
+    os.truncate(path, len(whole) - 10)
+    read_at, reads = files.read_at, list[int]()
+    monkeypatch.setattr(files, "read_at", lambda *words: reads.append(1) or read_at(*words))
+    assert followed.prepare(99, 1 << 20) == 0
+    assert reads
+    reads.clear()
+    assert followed.prepare(99, 1 << 20) == 0
+    assert not reads
+    path.write_bytes(whole)
+    assert followed.prepare(99, 1 << 20) == 1
     writer.close()
-    followed.look(1.0)
-    assert indexes(followed.take(99)) == list(range(1, 40))
     followed.close()
 
 
@@ -90,7 +124,7 @@ def test_it_goes_on_in_the_next_segment(tmp_path: Path, watch: HeadWatch) -> Non
     writer = RunWriter(tmp_path, RUN, sync_ms=0, segment_bytes=3000)
     followed = FollowedRun(RunFolder(writer.path), 0, watch)
     for index in range(30):
-        followed.prepare()
+        followed.prepare(99, 1 << 20)
         writer.append(block(RUN, index))
         followed.look(index)
         assert indexes(followed.take(9)) == [index]
@@ -118,9 +152,43 @@ def test_what_came_between_a_look_at_the_head_and_one_at_the_end_is_not_lost(
     monkeypatch.setattr(folder, "head", head_then_the_run_ends)
     followed.look(1e9)
     assert not followed.is_over
+    followed.look(2e9)
     assert indexes(followed.take(9)) == [1]
     assert followed.is_over
     followed.close()
+
+
+def test_a_run_whose_head_cannot_be_read_is_over_all_the_same(
+    tmp_path: Path, watch: HeadWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RunWriter(tmp_path, RUN, sync_ms=0)
+    followed = FollowedRun(RunFolder(writer.path), 0, watch)
+    writer.append(block(RUN, 0))
+    writer.close()
+
+    def unreadable(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "read_at", unreadable)
+        followed.look(1e9)
+    assert indexes(followed.take(9)) == [0]
+    assert followed.is_over
+    followed.close()
+
+
+def test_two_readers_of_a_folder_by_turns(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path, RUN, sync_ms=0, segment_bytes=3000)
+    for index in range(20):
+        writer.append(block(RUN, index))
+    writer.close()
+    with RunFolder(writer.path) as folder:
+        first, second = folder.segments()[:2]
+        one = folder.records(first, second)
+        assert next(one).index == first
+        assert next(folder.records(second, 20)).index == second
+        assert [found.index for found in one] == list(range(first + 1, second))
+        assert [found.index for found in folder.records(second, 20)] == list(range(second, 20))
 
 
 def test_what_was_read_while_it_was_written_is_read_anew(tmp_path: Path) -> None:

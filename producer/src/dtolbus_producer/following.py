@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from dtolbus.errors import DtolbusError
 from dtolbus.records import Gap, Record, RunEnd, RunInfo, RunStatus
 from dtolbus.runs import HEAD_FILE, RUN_FILE, RunFolder
-from dtolbus.sequencer import size_of
 from dtolbus.wire import Frame, RunRecord, encode
 from dtolbus_producer.headwatch import HeadWatch
 
@@ -18,18 +18,20 @@ _LOOK_EVERY_S = 0.02
 """How often `run.json` is looked at: it changes once, when the run is over."""
 _FIRST_EVERY_S = 1.0
 """How often the oldest segment is looked for."""
-_AHEAD_RECORDS = 64
-"""Read ahead at once, before anything else has its turn."""
-_AHEAD_BYTES = 2 << 20
-"""Of samples, read ahead in all."""
 
 
 class Outgoing(NamedTuple):
     """A record ready to be published."""
 
     run: RunInfo
-    record: Record
+    next: int
+    """The index of the record after it."""
     frames: list[Frame]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its frames."""
+        return sum(map(len, self.frames))
 
 
 class FollowedRun:
@@ -51,7 +53,8 @@ class FollowedRun:
         self._watched: int | None = None
         self._ready: deque[Outgoing] = deque()
         """What follows on what is published, beyond the head too."""
-        self._ready_bytes = 0
+        self.ready_bytes = 0
+        """Of its frames."""
         self._first = folder.first()
         self._ended: RunEnd | None = None
         self._run_file_ns = -1
@@ -80,42 +83,49 @@ class FollowedRun:
         return self.published if self._ended is None else min(self.published, self.head)
 
     def look(self, now: float) -> None:
-        """Read the head, and where it did not move, now and then whether the run is over; `now` is monotonic, s."""
-        before = self.head
-        self._read_head(now)
-        is_still = self.head == before  # else what is new goes out first
-        if is_still and self._ended is None and now - self._looked_at >= _LOOK_EVERY_S:
+        """Read the head, and now and then whether the run is over; `now` is monotonic, s."""
+        if self._ended is None and now - self._looked_at >= _LOOK_EVERY_S:
             self._looked_at = now
             self._look_for_end()
-            self._read_head(now)  # after the end: it may have moved before that
         if now - self._first_at >= _FIRST_EVERY_S:
             self._first_at, self._first = now, self._folder.first()
         if self._watched is None:
             self._watched = self._watch.add(self.path / HEAD_FILE)
+        head = self._folder.head()  # after the end: it moved before that
+        if head > self.head:
+            self.moved_at = now
+        if head > self.head or self._ended is not None:
+            self.head = head
 
     def take(self, most: int) -> Iterator[Outgoing]:
         """Yield up to `most` new records in order, without those that cannot be read; `published` follows."""
         end = min(self.head, self.published + most)
         while self._ready and self.published < end:
             outgoing = self._ready.popleft()
-            self._ready_bytes -= size_of(outgoing.record)
-            self.published = outgoing.record.index + 1
+            self.ready_bytes -= outgoing.size
+            self.published = outgoing.next
             yield outgoing
         for found in self._folder.records(self.published, end):
             if isinstance(found, Gap):
                 self.published = found.to_index
             else:
-                self.published = found.index + 1
-                yield self._outgoing(found)
+                outgoing = self._outgoing(found)
+                self.published = outgoing.next
+                yield outgoing
 
-    def prepare(self) -> None:
-        """Read some of what is written already, up to a bound; `take` gives it once the head has passed it."""
-        begin = self.published + len(self._ready)
-        ahead = self._folder.read_on(begin, begin + _AHEAD_RECORDS)
-        with contextlib.suppress(OSError):  # told when it is its turn
-            while self._ready_bytes < _AHEAD_BYTES and (record := next(ahead, None)) is not None:
+    def prepare(self, records: int, size: int) -> int:
+        """Read some of what is written already; `take` gives it once the head has passed it.
+
+        So many records at most, and no more once their frames have `size` bytes. Returns how many.
+        """
+        begin, until = self.published + len(self._ready), self.ready_bytes + size
+        with contextlib.suppress(DtolbusError, OSError):  # told when it is its turn
+            for record in self._folder.read_ahead(begin, begin + records):
                 self._ready.append(self._outgoing(record))
-                self._ready_bytes += size_of(record)
+                self.ready_bytes += self._ready[-1].size
+                if self.ready_bytes >= until:
+                    break
+        return self.published + len(self._ready) - begin
 
     def close(self) -> None:
         """Close what is open; following goes on when asked."""
@@ -123,18 +133,11 @@ class FollowedRun:
             self._watch.drop(self._watched)
             self._watched = None
         self._ready.clear()
-        self._ready_bytes = 0
+        self.ready_bytes = 0
         self._folder.close()
 
-    def _read_head(self, now: float) -> None:
-        head = self._folder.head()
-        if head > self.head:
-            self.moved_at = now
-        if head > self.head or self._ended is not None:
-            self.head = head
-
     def _outgoing(self, record: Record) -> Outgoing:
-        return Outgoing(self.info, record, encode(RunRecord(self.info, record)))
+        return Outgoing(self.info, record.index + 1, encode(RunRecord(self.info, record)))
 
     def _look_for_end(self) -> None:
         changed_ns = os.stat(self.path / RUN_FILE).st_mtime_ns

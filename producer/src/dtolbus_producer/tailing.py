@@ -33,6 +33,10 @@ _STILL_S = 1.0
 _BROKEN_S = 1.0
 """A run that cannot be read is tried again after this long."""
 _SLICE_RECORDS = 64
+_AHEAD_RECORDS = 32
+"""Made ready in one turn."""
+_AHEAD_BYTES = 4 << 20
+"""Made ready at any time; a record more, where that is larger."""
 
 Recover = Callable[[Path], object]
 
@@ -162,6 +166,8 @@ class JournalTail:
                 self._broken(known, now, error)
             if now >= known.beat_at:
                 yield self._heartbeat(known, now)
+        if not self.has_more:
+            self._prepare(now)
 
     def last_words(self) -> list[Heartbeat]:
         """Return a heartbeat of each run that had any."""
@@ -230,8 +236,6 @@ class JournalTail:
         followed.look(now)
         if followed.head > followed.published:
             yield from followed.take(_SLICE_RECORDS)
-        else:
-            followed.prepare()
         if followed.is_over:
             known.status = followed.status
             known.followed = None
@@ -241,6 +245,17 @@ class JournalTail:
         elif now >= max(known.check_at, followed.moved_at + _STILL_S):
             known.check_at = now + _STILL_S
             self._start_recovery(known.path)
+
+    def _prepare(self, now: float) -> None:
+        """Have some of what is not durable yet ready, of all runs together so little that nobody waits for it."""
+        runs = [k.followed for k in self._lively.values() if k.followed is not None and now >= k.broken_until]
+        records, size = _AHEAD_RECORDS, _AHEAD_BYTES - sum(run.ready_bytes for run in runs)
+        for run in runs:
+            if records <= 0 or size <= 0:
+                break
+            before = run.ready_bytes
+            records -= run.prepare(records, size)
+            size -= run.ready_bytes - before
 
     def _heartbeat(self, known: _Known, now: float) -> Heartbeat:
         if known.followed is not None:

@@ -13,7 +13,7 @@ from dtolbus.records import Clock, DaqBlock, ns_from_utc, utc_from_ns
 _json = msgspec.json.Encoder().encode
 _SECOND_NS = 1_000_000_000
 _INT64 = 1 << 63
-_UTC_TEXT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.(\d{6})\+00:00", re.ASCII)
+_UTC_TEXT = re.compile(r"(\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d)\.(\d{6})\+00:00", re.ASCII)
 _second = (0, "1970-01-01T00:00:00")
 """The second that was last written, since 1970, and its text."""
 _period = (1.0, "1.0")

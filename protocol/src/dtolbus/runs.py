@@ -166,6 +166,8 @@ class RunFolder:
         self._head = Head(0, 0)
         self._open: ChunkFile | None = None
         self._next = (-1, 0)
+        self._tried_bytes = -1
+        """The open file's length when nothing more stood whole in it."""
         self._manifest = Manifest()
         self._manifest_stamp = (-1, -1)
 
@@ -270,7 +272,7 @@ class RunFolder:
     def read_on(self, position: int, end: int) -> Iterator[Record]:
         """Yield the records [position, end) as far as they stand whole where the last reading ended, maybe none.
 
-        They may lie beyond the head. Most reading is that: of a run as it grows, which needs no look at the folder.
+        Most reading is that: of a run as it grows, which needs no look at the folder.
         """
         if self._open is None or self._next[0] != position:
             return
@@ -284,8 +286,19 @@ class RunFolder:
             if isinstance(record, Gap):
                 return
             position, offset = position + 1, found.end
-            self._next = (position, offset)
+            self._ended_at(file, position, offset)
             yield record
+
+    def read_ahead(self, position: int, end: int) -> Iterator[Record]:
+        """Yield what `read_on` does, beyond the head too; where that was not all, nothing until the file has grown."""
+        size = -1 if self._open is None else self._open.size
+        if size == self._tried_bytes:
+            return
+        for record in self.read_on(position, end):
+            position = record.index + 1
+            yield record
+        if position < end:
+            self._tried_bytes = size
 
     def _segment_records(self, segment: int, position: int, end: int) -> Iterator[Record | Gap]:
         cause = MISSING
@@ -312,7 +325,7 @@ class RunFolder:
                 break
             record = _decoded(file, found, self.info)
             position, cause = index + 1, MISSING
-            self._next = (position, found.end)
+            self._ended_at(file, position, found.end)
             yield record
             if position == end:
                 return
@@ -330,6 +343,11 @@ class RunFolder:
         elif self._next[0] == index:
             return self._open, self._next[1]
         return self._open, self._open.start if index == segment else self._open.before(index)
+
+    def _ended_at(self, file: ChunkFile, position: int, offset: int) -> None:
+        """Note where reading may go on, unless another file was opened meanwhile."""
+        if file is self._open:
+            self._next = (position, offset)
 
     def _own(self, file: ChunkFile) -> ChunkFile:
         """Return the file, unless it says that it is another run's."""
