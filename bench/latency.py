@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -53,8 +54,8 @@ def _cpu_in_words(folder: Path) -> str:
         writer.append(block(run, index, data))
     writer.close()
     frames = encode(RunRecord(run, block(run, 0, data)))
-    with RunFolder(writer.path) as read:
-        reading = cpu_us(lambda: _follow(read), _READ)
+    with RunFolder(writer.path) as read, closing(HeadWatch()) as watch:
+        reading = cpu_us(lambda: _follow(read, watch), _READ)
     shutil.rmtree(folder)
     decoding = cpu_us(lambda: [decode(frames) for _ in range(_READ)], _READ)
     return (
@@ -63,9 +64,9 @@ def _cpu_in_words(folder: Path) -> str:
     )
 
 
-def _follow(read: RunFolder) -> None:
+def _follow(read: RunFolder, watch: HeadWatch) -> None:
     """Take all that is there in bursts, as a gateway does."""
-    followed = FollowedRun(read, 0, HeadWatch())
+    followed = FollowedRun(read, 0, watch)
     while followed.published < _READ:
         followed.head = min(_READ, followed.published + BURST)
         for _ in followed.take(BURST):

@@ -4,11 +4,12 @@ import contextlib
 import os
 import select
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.producer.bus import RunningGateway
+from tests.producer.bus import TIMEOUT_S, RunningGateway, free_ports
 from tests.protocol.specimens import block, block_run, event
 
 from dtolbus import files
@@ -20,6 +21,7 @@ from dtolbus_producer import headwatch
 from dtolbus_producer.following import FollowedRun, Outgoing
 from dtolbus_producer.headwatch import HeadWatch
 from dtolbus_producer.journal import RunWriter
+from dtolbus_producer.sockets import GatewaySockets
 from dtolbus_producer.tailing import JournalTail
 
 RUN = block_run()
@@ -228,6 +230,18 @@ class TestWatch:
         path.write_bytes(b"3")
         watch.heard()  # that it is watched no longer
         assert not is_told(watch)
+
+    def test_word_of_a_head_ends_a_gateways_wait(self) -> None:
+        sockets = GatewaySockets("127.0.0.1", *free_ports())
+        told, tell = os.pipe()
+        os.write(tell, b"1")
+        waiting = threading.Thread(target=sockets.wait, args=(3600.0,), kwargs={"also": told}, daemon=True)
+        waiting.start()
+        waiting.join(TIMEOUT_S)
+        assert not waiting.is_alive()
+        sockets.close()
+        os.close(told)
+        os.close(tell)
 
     def test_a_gateway_without_word_looks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def none_left() -> None:
