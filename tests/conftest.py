@@ -1,5 +1,8 @@
 """Fixtures of all tests, and which of them run with the soak tests alone."""
 
+import logging
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -35,6 +38,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.endswith(SOAK):
             item.add_marker(pytest.mark.soak)
+
+
+@pytest.fixture(autouse=True)
+def _left_alone() -> Iterator[None]:
+    """Fail the test that leaves this process as a command sets it up: whoever runs after it would find it so."""
+    before = _set_up()
+    yield
+    assert _set_up() == before, "call a command by tests.producer.looking.call, which puts all back"
+
+
+def _set_up() -> tuple[object, ...]:
+    """Return what logs here, and what is told of an exception."""
+    streams = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    return (*streams, sys.excepthook, threading.excepthook)
 
 
 @pytest.fixture(scope="session")

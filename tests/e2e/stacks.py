@@ -88,13 +88,15 @@ class Up:
             time.sleep(0.02)
         raise AssertionError(f"{names} do not run: {self.pids()}")
 
-    def wait_for_positions(self, least: int, sinks: tuple[str, ...] = ("sqlite", "csv", "jsonl")) -> None:
-        """Wait until these sinks have stored this many records each (Parquet commits seldom)."""
+    def wait_for_positions(
+        self, least: int, sinks: tuple[str, ...] = ("sqlite", "csv", "jsonl"), *, runs: int = 1
+    ) -> None:
+        """Wait until these sinks have stored so many records each, of so many runs (Parquet commits seldom)."""
         end = time.monotonic() + TIMEOUT_S
         while time.monotonic() < end:
             assert self.process.poll() is None, self.process.communicate()
-            known = {sink.name: sum(p.position for p in sink.positions.values()) for sink in self.registered()}
-            if all(known.get(name, 0) >= least for name in sinks):
+            had = {one.name: [p.position for p in one.positions.values() if p.position] for one in self.registered()}
+            if all(sum(had.get(name, ())) >= least and len(had.get(name, ())) >= runs for name in sinks):
                 return
             time.sleep(0.02)
         raise AssertionError(f"the sinks do not get on: {self.registered()}")

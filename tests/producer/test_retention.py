@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import xxhash
-from click.testing import CliRunner
 from filelock import FileLock
 from tests.producer.acquired import acquire_all, config_of, events_of, records_of
 from tests.producer.bus import RunningGateway, eventually
+from tests.producer.looking import call
 from tests.protocol.specimens import block, block_run, event, reading, reading_run
 
 from dtolbus.errors import CannotStartError, DtolbusError, RawFormatError, UsageError
@@ -424,6 +424,7 @@ class TestQuota:
         self,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
         sinks: list[Registration],
         settings: dict[str, Any],
         told: str,
@@ -440,8 +441,7 @@ class TestQuota:
         if "with --summaries-suffice" in full:
             words.append("--summaries-suffice")
         before = sum(path.stat().st_size for path in tmp_path.rglob("*.dt-raw"))
-        done = CliRunner().invoke(journalcli.prune, words, catch_exceptions=False)
-        assert done.exit_code == 0
+        assert call(journalcli.prune, words, capsys).code == 0
         assert before - sum(path.stat().st_size for path in tmp_path.rglob("*.dt-raw")) >= 5000
 
     def test_over_max_size_what_is_acknowledged_goes_and_recording_goes_on(self, tmp_path: Path) -> None:
