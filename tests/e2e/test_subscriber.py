@@ -86,6 +86,17 @@ def test_live_it_begins_with_the_next_record(tmp_path: Path) -> None:
     assert got == list(range(got[0], index + 1))
 
 
+def test_a_subscriber_that_is_closed_in_the_loop_begins_anew(tmp_path: Path) -> None:
+    with journaled(tmp_path, 100), RunningGateway(tmp_path) as gateway:
+        subscriber = Subscriber(url(gateway.pub_port), catchup=url(gateway.catchup_port))
+        records = iter(subscriber)
+        for index in range(20):
+            assert next(records).index == index
+        subscriber.close()
+        assert [next(records).index for _ in range(3)] == [0, 1, 2]
+        subscriber.close()
+
+
 def test_topics_choose_streams(tmp_path: Path) -> None:
     with journaled(tmp_path, 10), RunningGateway(tmp_path) as gateway:
         at = url(gateway.pub_port), url(gateway.catchup_port)

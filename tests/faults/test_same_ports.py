@@ -339,7 +339,7 @@ def test_what_is_fetched_from_another_gateway_does_not_count() -> None:
             another.answer(key, Done(RUN.run_id, 1, fetch.number))
             assert client._catchup is not None
             client._poller.poll(TIMEOUT_S * 1000)
-            assert client._taken(client._catchup._socket) == []  # type: ignore[arg-type]
+            assert list(client._taken(client._catchup._socket)) == []  # type: ignore[arg-type]
 
 
 def test_a_gateway_that_says_nothing_of_its_journal_is_another() -> None:

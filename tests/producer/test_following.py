@@ -244,7 +244,7 @@ class TestWatch:
         os.close(tell)
 
     def test_a_gateway_without_word_looks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def none_left() -> None:
+        def none_left(**_: object) -> None:
             raise OSError(24, "Too many open files")
 
         monkeypatch.setattr(headwatch, "INotify", none_left)

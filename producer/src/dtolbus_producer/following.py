@@ -16,6 +16,8 @@ from dtolbus_producer.headwatch import HeadWatch
 
 _LOOK_EVERY_S = 0.02
 """How often `run.json` is looked at: it changes once, when the run is over."""
+_LOOK_AT_LEAST_S = 0.2
+"""And that at least, however often the head moves."""
 _FIRST_EVERY_S = 1.0
 """How often the oldest segment is looked for."""
 
@@ -83,19 +85,24 @@ class FollowedRun:
         return self.published if self._ended is None else min(self.published, self.head)
 
     def look(self, now: float) -> None:
-        """Read the head, and now and then whether the run is over; `now` is monotonic, s."""
-        if self._ended is None and now - self._looked_at >= _LOOK_EVERY_S:
+        """Read the head, and now and then whether the run is over; `now` is monotonic, s.
+
+        Where the head moved, what is new can go out first: the rest is looked at when it stands still, or in the end.
+        """
+        if self._watched is None:
+            self._watched = self._watch.add(self.path / HEAD_FILE)
+        unlooked_s = now - self._looked_at
+        if self._ended is None and unlooked_s >= _LOOK_EVERY_S:
+            before = self.head
+            with contextlib.suppress(OSError):  # raised below, unless the run is over
+                self._read_head(now)
+            if self.head > before and unlooked_s < _LOOK_AT_LEAST_S:
+                return
             self._looked_at = now
             self._look_for_end()
         if now - self._first_at >= _FIRST_EVERY_S:
             self._first_at, self._first = now, self._folder.first()
-        if self._watched is None:
-            self._watched = self._watch.add(self.path / HEAD_FILE)
-        head = self._folder.head()  # after the end: it moved before that
-        if head > self.head:
-            self.moved_at = now
-        if head > self.head or self._ended is not None:
-            self.head = head
+        self._read_head(now)  # after the end: it moved before that
 
     def take(self, most: int) -> Iterator[Outgoing]:
         """Yield up to `most` new records in order, without those that cannot be read; `published` follows."""
@@ -135,6 +142,13 @@ class FollowedRun:
         self._ready.clear()
         self.ready_bytes = 0
         self._folder.close()
+
+    def _read_head(self, now: float) -> None:
+        head = self._folder.head()
+        if head > self.head:
+            self.moved_at = now
+        if head > self.head or self._ended is not None:
+            self.head = head
 
     def _outgoing(self, record: Record) -> Outgoing:
         return Outgoing(self.info, record.index + 1, encode(RunRecord(self.info, record)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ if sys.platform == "linux":
     from inotify_simple import INotify, flags
 
 log = logging.getLogger(__name__)
+
+_WORD_BYTES = 64 * 1024
 
 
 class HeadWatch:
@@ -34,21 +37,23 @@ class HeadWatch:
                 self._inotify.rm_watch(number)
 
     def heard(self) -> None:
-        """Take the word that is there."""
-        if self._inotify is not None:
-            self._inotify.read(timeout=0)
+        """Take the word that is there; of which file is not asked."""
+        if self.fd is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.fd, _WORD_BYTES)
 
     def close(self) -> None:
         """Watch nothing any more."""
         if self._inotify is not None:
             self._inotify.close()
+            self.fd = None
 
 
 def _inotify() -> Any:
     if sys.platform != "linux":
         return None
     try:
-        return INotify()
+        return INotify(nonblocking=True)
     except OSError as error:  # the system has a bound on them, and on descriptors
         log.debug("no word of heads: looked at every ms", extra={"cause": str(error)})
         return None

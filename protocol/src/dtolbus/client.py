@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -149,7 +149,11 @@ class Client:
         self._acks.append(ack)
 
     def receive(self, timeout_s: float) -> list[Item]:
-        """Return what became ready: waits up to `timeout_s` for the first message, then takes what is there.
+        """Return all that `arriving` gives."""
+        return list(self.arriving(timeout_s))
+
+    def arriving(self, timeout_s: float) -> Iterator[Item]:
+        """Yield what became ready, each at once: waits up to `timeout_s` for a first message, then takes what is there.
 
         Raises UsageError where an address is not one, CannotStartError where the gateway refuses this worker for good,
         is another than the one expected, or does not let in who enters or ends.
@@ -157,36 +161,24 @@ class Client:
         self._keep_sockets()
         self._send_acks()
         self._grant()
-        ready: list[Item] = []
         for socket, _ in self._poller.poll(round(timeout_s * 1000)):
-            ready += self._taken(socket)
-        return ready
+            yield from self._taken(socket)
 
-    def _taken(self, socket: "zmq.Socket[bytes]") -> list[Item]:
-        """Take what is there at the socket, up to a bound, and return what became ready."""
+    def _taken(self, socket: "zmq.Socket[bytes]") -> Iterator[Item]:
+        """Yield what became ready of the messages that are there at the socket."""
         fetched = self._is_catchup(socket)
-        messages: list[Message] = []
-        size = 0
-        while len(messages) < _BATCH and size < _BATCH_BYTES:
-            if len(messages) == 1 and not is_readable(socket):
-                break  # it came alone: an exception would cost more than the question
-            message = self._next(socket)
-            if message is None:
-                break
-            messages.append(message)
-            if message.__class__ is RunRecord:
-                record_size = size_of(message.record)
-                size += record_size
-                if record_size > self._largest and not fetched:
-                    self._lower_mark(record_size)
-        return self._admitted(messages, fetched)
+        yield from self._admitted(self._messages(socket, fetched), fetched)
 
-    def _admitted(self, messages: list[Message], fetched: bool) -> list[Item]:
-        """Take the messages, unless another gateway than the one expected may have sent them; they are fetched then."""
-        if self._admission.expects and not self._is_admitted(fetched):
-            self._heard_at = self._heard_at if fetched else time.monotonic()
-            return []
-        ready: list[Item] = []
+    def _admitted(self, messages: Iterable[Message], fetched: bool) -> Iterator[Item]:
+        """Take the messages, each at once; not where another gateway than the one expected may have sent any of them.
+
+        Those are fetched.
+        """
+        if self._admission.expects:
+            messages = list(messages)
+            if not self._is_admitted(fetched):
+                self._heard_at = self._heard_at if fetched else time.monotonic()
+                return
         is_noted = False
         for message in messages:
             if message.__class__ is RunRecord and not fetched:
@@ -195,10 +187,25 @@ class Client:
                     is_noted = True
                 arrived = self.sequencer.in_order(message)
                 if arrived is not None:  # it is simply the next one, and needs nothing more
-                    ready.append(arrived)
+                    yield arrived
                     continue
-            ready += self._take(message, fetched)
-        return ready
+            yield from self._take(message, fetched)
+
+    def _messages(self, socket: "zmq.Socket[bytes]", fetched: bool) -> Iterator[Message]:
+        """Yield the messages that are there at the socket, up to a bound."""
+        size = 0
+        for place in range(_BATCH):
+            if size >= _BATCH_BYTES or socket.closed or (place == 1 and not is_readable(socket)):
+                break  # the second is asked for: where there is none, an exception would cost more than the question
+            message = self._next(socket)
+            if message is None:
+                break
+            if message.__class__ is RunRecord:
+                record_size = size_of(message.record)
+                size += record_size
+                if record_size > self._largest and not fetched:
+                    self._lower_mark(record_size)
+            yield message
 
     def _is_admitted(self, fetched: bool) -> bool:
         """Return whether what was received up to now comes from the gateway that is expected."""
@@ -238,7 +245,7 @@ class Client:
         if self._catchup is not None:
             self._catchup.not_looked_at()
             self.answered_at = None if self.answered_at is None else time.monotonic()
-        return self._admitted(beats, fetched=False)
+        return list(self._admitted(beats, fetched=False))
 
     def close(self) -> None:
         """Send what is left to acknowledge, and close the sockets."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -98,14 +98,17 @@ class Subscriber:
 
         Raises CannotStartError where the producer does not let this subscriber in, and never did.
         """
+        return self._connected().receive(timeout_s)
+
+    def _connected(self) -> Client:
         if self._client is None:
             self._client = Client(self._at, enters_or_ends=True)
-        return self._client.receive(timeout_s)
+        return self._client
 
     def __iter__(self) -> Iterator[DaqBlock | DaqReading | DaqEvent]:
         try:
             while True:
-                yield from self._records(self.receive(_POLL_S))
+                yield from self._records(self._connected().arriving(_POLL_S))
         finally:
             self.close()
 
@@ -119,7 +122,7 @@ class Subscriber:
             finally:
                 await asyncio.shield(loop.run_in_executor(thread, self.close))
 
-    def _records(self, items: list[Item]) -> Iterator[Record]:
+    def _records(self, items: Iterable[Item]) -> Iterator[Record]:
         for item in items:
             if isinstance(item, Arrived):
                 if not isinstance(item.record, DaqEvent):
