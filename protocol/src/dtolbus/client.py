@@ -362,7 +362,7 @@ class Client:
         self._entrance.look(followed, self._heard_at, now, is_told=not is_at_the_door)
         if is_at_the_door and self.trouble:
             raise CannotStartError(self.trouble)
-        is_silent = now - self._heard_at > _SILENCE_S
+        is_silent = now - self._heard_at > _SILENCE_S and not (self._sub and is_readable(self._sub))
         is_given_up = self._handshakes is not None and self._handshakes.is_due(now)
         if self._sub is None or self._is_mark_lower or self._connections > 1 or is_silent or is_given_up:
             if self._sub is not None and is_silent and not is_given_up:
