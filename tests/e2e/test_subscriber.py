@@ -6,19 +6,23 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tests.e2e.commands import environment, run, running
-from tests.producer.bus import RunningGateway, eventually
+from tests.producer.bus import TIMEOUT_S, RunningGateway, eventually
 from tests.protocol.specimens import block, block_run, event
 
-from dtolbus import DaqBlock, DaqEvent, Subscriber
+from dtolbus import DaqBlock, DaqEvent, Subscriber, catchup
 from dtolbus import listen as listening
+from dtolbus.client import Client
 from dtolbus.errors import UsageError
+from dtolbus.sequencer import Arrived
 from dtolbus_producer.journal import RunWriter
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +99,21 @@ def test_a_subscriber_that_is_closed_in_the_loop_begins_anew(tmp_path: Path) -> 
         subscriber.close()
         assert [next(records).index for _ in range(3)] == [0, 1, 2]
         subscriber.close()
+
+
+def test_a_reader_who_takes_long_is_sent_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    took_s = 0.0
+    monkeypatch.setattr(catchup, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + took_s))
+    with journaled(tmp_path, 400), RunningGateway(tmp_path) as gateway:
+        client = Client(gateway.endpoints)
+        got: list[int] = []
+        while len(got) < 400:
+            taken = [item.record.index for item in client.receive(TIMEOUT_S) if isinstance(item, Arrived)]
+            got += taken
+            took_s += 10.0 if taken else 0.0
+        assert got == list(range(400))
+        assert client.reconnects == 0
+        client.close()
 
 
 def test_topics_choose_streams(tmp_path: Path) -> None:

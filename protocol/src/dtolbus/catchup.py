@@ -35,6 +35,8 @@ class CatchUp:
         self._answered_at = 0.0
         self._is_unanswered = False
         """Whether nothing came since the last question."""
+        self._was_answered = False
+        """Whether anything came since `keep` was last called."""
         self._damaged_s = _DAMAGED_S[0]
 
     def keep(self, *, is_waiting: bool) -> bool:
@@ -43,6 +45,8 @@ class CatchUp:
         After a reconnection too: the gateway may be another one, which knows nothing of what was asked.
         """
         now = time.monotonic()
+        if self._was_answered:  # whoever took long for what came has not waited for more meanwhile
+            self._was_answered, self._answered_at = False, now
         silent_s = now - self._answered_at
         is_lost = self.is_damaged and silent_s > self._damaged_s
         is_silent = (is_waiting or self._is_unanswered) and silent_s > _ANSWER_S
@@ -77,6 +81,7 @@ class CatchUp:
     def answered(self, message: Message) -> None:
         """Note an answer. One that tells of a damaged request may mean any that is on its way."""
         self._answered_at = time.monotonic()
+        self._was_answered = True
         self._is_unanswered = False
         if isinstance(message, Refused):
             self.is_damaged = self.is_damaged or message.was_damaged
