@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import zmq
 
+from bench.least import unpack
 from dtolbus.records import DaqBlock
 from dtolbus.subscriber import Subscriber
 
@@ -29,6 +30,8 @@ def main() -> None:
         _receive_tcp(url, int(size), _counter())
     elif how == "bare":
         _receive_bare(url, int(size), _counter(), *keys)
+    elif how == "least":
+        _receive_least(url, int(size), _counter())
     else:
         _receive_ours(url, _counter(), *keys)
 
@@ -64,6 +67,31 @@ def _receive_ours(url: str, count: Counter, key: str | None = None) -> None:
 
 
 def _receive_bare(url: str, size: int, count: Counter, server: str | None = None) -> None:
+    found = _subscribed(url, server)
+    while size < COPY_BELOW:
+        if len(found.recv_multipart()) == 3:  # a block; a greeting has two
+            count()
+    while True:
+        if len(found.recv_multipart(copy=False)) == 3:
+            count()
+
+
+def _receive_least(url: str, size: int, count: Counter) -> None:
+    found = _subscribed(url)
+    while size < COPY_BELOW:
+        frames = found.recv_multipart()
+        if len(frames) == 3:
+            unpack(frames)
+            count()
+    while True:
+        kept = found.recv_multipart(copy=False)
+        if len(kept) == 3:
+            unpack([frame.buffer for frame in kept])
+            count()
+
+
+def _subscribed(url: str, server: str | None = None) -> "zmq.Socket[bytes]":
+    """Return a bare socket that hears the publisher; it has said so."""
     found: zmq.Socket[bytes] = zmq.Context().socket(zmq.SUB)
     if server is not None:
         public, secret = zmq.curve_keypair()
@@ -74,12 +102,7 @@ def _receive_bare(url: str, size: int, count: Counter, server: str | None = None
     found.subscribe(b"")
     found.recv_multipart()
     os.write(1, READY)
-    while size < COPY_BELOW:
-        if len(found.recv_multipart()) == 3:  # a block; a greeting has two
-            count()
-    while True:
-        if len(found.recv_multipart(copy=False)) == 3:
-            count()
+    return found
 
 
 def _receive_tcp(url: str, size: int, count: Counter) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 import msgspec
 import zmq
 
+from bench.least import Packer
 from bench.receiving import COPY_BELOW, EVERY, READY
 from dtolbus.keyring import KeyRing
 from dtolbus.records import DaqBlock, RunInfo, RunStatus
@@ -140,6 +141,17 @@ class Bare:
         self._context.term()
 
 
+class Least(Bare):
+    """pyzmq, and of each block the least that makes it one."""
+
+    def __init__(self, run: RunInfo, port: int, block: DaqBlock) -> None:
+        super().__init__(run, port, block)
+        self._packer = Packer(run)
+
+    def send(self, run: RunInfo, block: DaqBlock) -> None:
+        self._pub.send_multipart([self._frames[0], *self._packer.frames(block)], copy=self._copy)
+
+
 class Tcp:
     """A stream socket and the codes alone; the kernel bounds what is on its way."""
 
@@ -217,7 +229,7 @@ def line(
     made: Sequence[DaqBlock],
     receivers: int = 1,
 ) -> Iterator[Line]:
-    """Give a trial of one way: `ours`, `bare`, both also `-curve`, or `tcp`; all that it started ends afterwards."""
+    """Give a trial of one way: `ours`, `bare`, both also `-curve`, `least`, `tcp`; what it started ends afterwards."""
     port = free_port()
     keys: list[str] = []
     path: Ours | Bare | Tcp
@@ -230,6 +242,8 @@ def line(
             path = Ours(run, port, ring)
         elif how == "bare":
             path = Bare(run, port, made[0])
+        elif how == "least":
+            path = Least(run, port, made[0])
         elif how == "bare-curve":
             public, secret = zmq.curve_keypair()
             keys = [public.decode()]

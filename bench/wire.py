@@ -15,6 +15,8 @@ from dtolbus.records import DaqBlock, RunInfo
 
 SIZES = ((SMALL, "16 kB", 0.85, 0.20), (LARGE, "200 kB", 0.90, 0.60))
 """Samples a channel, and the goals against pyzmq and TCP."""
+ALONE = "pyzmq alone, which decodes nothing"
+LEAST = "pyzmq, with nothing but a header by msgspec and a checksum at each end"
 _ALONE_TRIALS = 3
 
 
@@ -32,7 +34,7 @@ def cases(setting: Setting) -> Iterator[Case]:
                 ours,
                 bare,
                 at_least(of_zmq),
-                note=partial(wire_cpu.in_words, run, made),
+                note=partial(_limits, run, made),
             )
             tcp = stack.enter_context(line("tcp", run, made))
             yield Case(
@@ -46,8 +48,13 @@ def cases(setting: Setting) -> Iterator[Case]:
             )
 
 
+def _limits(run: RunInfo, made: Sequence[DaqBlock]) -> str:
+    """Return how far the least gets that makes a block of what arrives, and where our time goes."""
+    return f"{_alone(run, made, 'least', what=LEAST)}; {wire_cpu.in_words(run, made)}"
+
+
 def _bare_of(bare: Line, tcp: Line) -> str:
-    return f"pyzmq alone, which decodes nothing: {median(bare.rates) / median(tcp.rates):.2f} of the socket"
+    return f"{ALONE}: {median(bare.rates) / median(tcp.rates):.2f} of the socket"
 
 
 def curve_cases(setting: Setting) -> Iterator[Case]:
@@ -82,14 +89,14 @@ def fanout_cases(setting: Setting) -> Iterator[Case]:
             )
 
 
-def _alone(run: RunInfo, made: Sequence[DaqBlock], how: str, receivers: int = 1) -> str:
+def _alone(run: RunInfo, made: Sequence[DaqBlock], how: str, receivers: int = 1, what: str = ALONE) -> str:
     """Return what the same comes to by pyzmq, with and without by turns as well."""
     with line(how, run, made, receivers) as changed, line("bare", run, made) as plain:
         for number in range(_ALONE_TRIALS + 1):  # the first of them warms up
             for trial in (plain, changed) if number % 2 else (changed, plain):
                 trial()
         ratio = median(changed.rates[1:]) / median(plain.rates[1:])
-    return f"pyzmq alone, which decodes nothing: {ratio:.2f} of its {median(plain.rates[1:]):.0f} MB/s"
+    return f"{what}: {ratio:.2f} of its {median(plain.rates[1:]):.0f} MB/s"
 
 
 def _blocks(setting: Setting, samples: int) -> tuple[RunInfo, Sequence[DaqBlock]]:
