@@ -116,6 +116,21 @@ def test_a_reader_who_takes_long_is_sent_nothing_twice(tmp_path: Path, monkeypat
         client.close()
 
 
+def test_an_answer_that_waits_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    took_s = 0.0
+    monkeypatch.setattr(catchup, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + took_s))
+    with journaled(tmp_path, 10), RunningGateway(tmp_path) as gateway:
+        client = Client(gateway.endpoints)
+        assert client.receive(0.0) == []
+        assert client._catchup is not None
+        answered = client._catchup._has_answer
+        eventually(answered)
+        took_s = 10.0
+        eventually(lambda: any(isinstance(item, Arrived) for item in client.receive(0.01)))
+        assert client.reconnects == 0
+        client.close()
+
+
 def test_topics_choose_streams(tmp_path: Path) -> None:
     with journaled(tmp_path, 10), RunningGateway(tmp_path) as gateway:
         at = url(gateway.pub_port), url(gateway.catchup_port)

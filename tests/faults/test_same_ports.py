@@ -24,7 +24,7 @@ from dtolbus.identity import ANY, Identity
 from dtolbus.records import RunStatus
 from dtolbus.registrations import Registration, encode_registration, read_registrations, registration_path
 from dtolbus.runs import list_runs
-from dtolbus.wire import Ack, Done, Fetch, Heartbeat, Hello, Message, Refused, RunRecord, Welcome
+from dtolbus.wire import Ack, Credit, Done, Fetch, Heartbeat, Hello, Message, Refused, RunRecord, Welcome
 from dtolbus_producer.catalog import Catalog
 from dtolbus_producer.checking import as_text, look
 from dtolbus_producer.config import GatewayConfig
@@ -318,6 +318,20 @@ def test_after_a_reconnection_nothing_live_counts_before_a_welcome_to_a_new_hell
                 CannotStartError, match=rf"^tcp://127.0.0.1:{ports[1]} serves another journal \(/theirs"
             ):
                 eventually(lambda: client.receive(0.01) is None)
+
+
+def test_what_is_asked_for_is_granted_at_once() -> None:
+    """The reader may take long for what else came: the answer is not to be taken for one that never comes."""
+    ports = free_ports()
+    with Fake(ports) as gateway, client_of(ports, OURS) as client:
+        key, hello = gateway.hello(client)
+        gateway.answer(key, welcome(hello, OURS, RunStatus(RUN, "ended", 0, 2)))
+        eventually(lambda: client.receive(0.01) == [] and client.sequencer.fetching is not None)
+        asked = []
+        for _ in range(2):
+            assert gateway.router.socket.poll(TIMEOUT_S * 1000)
+            asked.append(type(wire.decode(gateway.router.socket.recv_multipart()[1:])))
+        assert asked == [Fetch, Credit]
 
 
 def test_what_is_fetched_from_another_gateway_does_not_count() -> None:

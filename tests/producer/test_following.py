@@ -14,6 +14,7 @@ from tests.protocol.specimens import block, block_run, event
 
 from dtolbus import files
 from dtolbus.chunkfile import ChunkFile
+from dtolbus.errors import RawFormatError
 from dtolbus.records import DaqBlock
 from dtolbus.runs import RunFolder, segment_name
 from dtolbus.wire import Heartbeat, RunRecord, decode
@@ -160,8 +161,9 @@ def test_what_came_between_a_look_at_the_head_and_one_at_the_end_is_not_lost(
     followed.close()
 
 
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), RawFormatError("of another version")])
 def test_a_run_whose_head_cannot_be_read_is_over_all_the_same(
-    tmp_path: Path, watch: HeadWatch, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, watch: HeadWatch, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     writer = RunWriter(tmp_path, RUN, sync_ms=0)
     followed = FollowedRun(RunFolder(writer.path), 0, watch)
@@ -169,7 +171,7 @@ def test_a_run_whose_head_cannot_be_read_is_over_all_the_same(
     writer.close()
 
     def unreadable(*_: object) -> bytes:
-        raise OSError(5, "Input/output error")
+        raise fault
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "read_at", unreadable)

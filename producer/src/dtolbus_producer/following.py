@@ -94,7 +94,7 @@ class FollowedRun:
         unlooked_s = now - self._looked_at
         if self._ended is None and unlooked_s >= _LOOK_EVERY_S:
             before = self.head
-            with contextlib.suppress(OSError):  # raised below, unless the run is over
+            with contextlib.suppress(DtolbusError, OSError):  # raised below, unless the run is over
                 self._read_head(now)
             if self.head > before and unlooked_s < _LOOK_AT_LEAST_S:
                 return

@@ -5,6 +5,7 @@ import time
 
 import zmq
 
+from dtolbus.connecting import is_readable
 from dtolbus.handshakes import Handshakes, followed
 from dtolbus.keys import Keys
 from dtolbus.wire import Message, Refused, encode
@@ -49,7 +50,7 @@ class CatchUp:
             self._was_answered, self._answered_at = False, now
         silent_s = now - self._answered_at
         is_lost = self.is_damaged and silent_s > self._damaged_s
-        is_silent = (is_waiting or self._is_unanswered) and silent_s > _ANSWER_S
+        is_silent = (is_waiting or self._is_unanswered) and silent_s > _ANSWER_S and not self._has_answer()
         is_given_up = self.handshakes is not None and self.handshakes.is_due(now)
         is_due = is_lost or is_silent or is_given_up or self.is_reconnected()
         if self._socket is not None and not is_due:
@@ -116,6 +117,9 @@ class CatchUp:
             self.handshakes = None
         self._socket.close(linger=linger_ms)
         self._socket = None
+
+    def _has_answer(self) -> bool:
+        return self._socket is not None and is_readable(self._socket)
 
     def _renew(self) -> None:
         self.close()

@@ -155,6 +155,7 @@ class Client:
     def arriving(self, timeout_s: float) -> Iterator[Item]:
         """Yield what became ready, each at once: waits up to `timeout_s` for a first message, then takes what is there.
 
+        To be taken to its end, or the client closed: of what one message set free the rest is lost otherwise.
         Raises UsageError where an address is not one, CannotStartError where the gateway refuses this worker for good,
         is another than the one expected, or does not let in who enters or ends.
         """
@@ -325,6 +326,7 @@ class Client:
         if step.fetch is not None:
             self._send(step.fetch)
             self._credit = 0
+            self._grant()  # now: a reader may take long for what else there is
             if self._catchup is not None:
                 self._catchup.asked()
 
