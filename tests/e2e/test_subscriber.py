@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tests.e2e.commands import environment, run, running
-from tests.producer.bus import TIMEOUT_S, RunningGateway, eventually
+from tests.producer.bus import RunningGateway, eventually
 from tests.protocol.specimens import block, block_run, event
 
 from dtolbus import DaqBlock, DaqEvent, Subscriber, catchup
@@ -101,34 +101,47 @@ def test_a_subscriber_that_is_closed_in_the_loop_begins_anew(tmp_path: Path) -> 
         subscriber.close()
 
 
-def test_a_reader_who_takes_long_is_sent_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class SlowReader(Client):
+    """A client whose reader may take long: `took_s` is added to what the catch-up connection takes for the time."""
+
     took_s = 0.0
-    monkeypatch.setattr(catchup, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + took_s))
+
+    def taken(self) -> list[int]:
+        """The indexes of the records that came."""
+        return [item.record.index for item in self.receive(0.01) if isinstance(item, Arrived)]
+
+
+@pytest.fixture
+def slow_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowReader]:
+    """One of a run of 400 blocks."""
     with journaled(tmp_path, 400), RunningGateway(tmp_path) as gateway:
-        client = Client(gateway.endpoints)
-        got: list[int] = []
-        while len(got) < 400:
-            taken = [item.record.index for item in client.receive(TIMEOUT_S) if isinstance(item, Arrived)]
-            got += taken
-            took_s += 10.0 if taken else 0.0
-        assert got == list(range(400))
-        assert client.reconnects == 0
+        client = SlowReader(gateway.endpoints)
+        monkeypatch.setattr(catchup, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + client.took_s))
+        yield client
         client.close()
 
 
-def test_an_answer_that_waits_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    took_s = 0.0
-    monkeypatch.setattr(catchup, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + took_s))
-    with journaled(tmp_path, 10), RunningGateway(tmp_path) as gateway:
-        client = Client(gateway.endpoints)
-        assert client.receive(0.0) == []
-        assert client._catchup is not None
-        answered = client._catchup._has_answer
-        eventually(answered)
-        took_s = 10.0
-        eventually(lambda: any(isinstance(item, Arrived) for item in client.receive(0.01)))
-        assert client.reconnects == 0
-        client.close()
+def test_a_reader_who_takes_long_is_sent_nothing_twice(slow_reader: SlowReader) -> None:
+    got: list[int] = []
+
+    def is_all() -> bool:
+        taken = slow_reader.taken()
+        got.extend(taken)
+        slow_reader.took_s += 10.0 if taken else 0.0
+        return len(got) >= 400
+
+    eventually(is_all)
+    assert got == list(range(400))
+    assert slow_reader.reconnects == 0
+
+
+def test_an_answer_that_waits_is_no_silence(slow_reader: SlowReader) -> None:
+    assert slow_reader.receive(0.0) == []
+    assert slow_reader._catchup is not None
+    eventually(slow_reader._catchup._has_answer)
+    slow_reader.took_s = 10.0
+    eventually(lambda: bool(slow_reader.taken()))
+    assert slow_reader.reconnects == 0
 
 
 def test_topics_choose_streams(tmp_path: Path) -> None:

@@ -161,6 +161,23 @@ def test_what_came_between_a_look_at_the_head_and_one_at_the_end_is_not_lost(
     followed.close()
 
 
+def test_what_is_new_goes_before_the_look_for_an_end_but_not_for_ever(
+    tmp_path: Path, watch: HeadWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RunWriter(tmp_path, RUN, sync_ms=0)
+    followed = FollowedRun(RunFolder(writer.path), 0, watch)
+    looked: list[float] = []
+    looks = []
+    for index, now in enumerate((100.0, 100.05, 100.15, 100.3)):
+        monkeypatch.setattr(followed, "_look_for_end", lambda now=now: looked.append(now))
+        writer.append(block(RUN, index))
+        followed.look(now)
+        looks.append((followed.head, list(looked)))
+    assert looks == [(1, [100.0]), (2, [100.0]), (3, [100.0]), (4, [100.0, 100.3])]
+    followed.close()
+    writer.close()
+
+
 @pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), RawFormatError("of another version")])
 def test_a_run_whose_head_cannot_be_read_is_over_all_the_same(
     tmp_path: Path, watch: HeadWatch, monkeypatch: pytest.MonkeyPatch, fault: Exception
