@@ -58,6 +58,17 @@ class TestEngineering:
         assert engineering(codes, [volts("a")]).tolist() == [[-10.0, 0.0, 65535 * (10 / 32768) - 10]]
         assert status_of_codes(codes, [volts("a")]) == {}
 
+    def test_floats_of_a_board_that_need_nothing_stay_what_they_are_to_the_bit(self) -> None:
+        codes = np.array([[-0.0, 5e-324, np.nan, -np.inf], [-0.0, 1.0, 2.0, 3.0]])
+        values = engineering(codes, [Channel(name="plain"), Channel(name="moved", scale=2.0, offset=1.0)])
+        assert values[0].tobytes() == codes[0].tobytes()
+        assert values[1].tolist() == [1.0, 3.0, 5.0, 7.0]
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_other_channels_than_rows_are_refused(self, channels: int) -> None:
+        with pytest.raises(ValueError, match="shape"):
+            engineering(np.zeros((2, 4)), [Channel(name=f"ch{place}") for place in range(channels)])
+
     @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["the junction first", "the junction last"])
     def test_each_sample_of_a_thermocouple_has_the_junction_of_its_instant(self, order: tuple[int, int]) -> None:
         rows = (codes_of(CJC, 20, 30), codes_of(TC, emf_v(500, 20), emf_v(500, 30)))

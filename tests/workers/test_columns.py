@@ -2,15 +2,18 @@
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dtolbus.records import DaqBlock, utc_from_ns
-from dtolbus_workers.columns import block_summary
+from dtolbus_workers.columns import block_summary, sample_columns
+from dtolbus_workers.specimens import make_block, make_run
 
 
 @st.composite
@@ -52,3 +55,18 @@ def test_statistics_are_bit_for_bit_those_of_numpy(grid: NDArray[np.float64]) ->
         text = summary[what]
         assert isinstance(text, str)
         assert json.loads(text) == [plain(row, what) for row in grid]
+
+
+@pytest.mark.parametrize("made", [block_summary, sample_columns])
+def test_a_batch_of_codes_is_not_kept_as_floats_too(made: Any) -> None:
+    run = make_run()
+    blocks = [make_block(run, index, samples=1000) for index in range(50)]
+    floats = sum(block.raw_codes.size for block in blocks if block.raw_codes is not None) * 8
+    tracemalloc.start()
+    try:
+        for block in blocks:
+            made(block)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < floats / 4

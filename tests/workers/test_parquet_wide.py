@@ -259,6 +259,13 @@ def test_a_block_that_is_not_as_its_run_says_is_put_aside(tmp_path: Path, change
     assert "is put aside without need" not in str(line.remarks)
 
 
+def test_a_block_made_for_a_run_that_says_otherwise_is_refused(tmp_path: Path) -> None:
+    run = make_run()
+    odd = make_block(make_run(channels=("ai0", "ai1", "other")), 1)
+    with pytest.raises(RecordRefusedError, match="not of this run: its channels are ai0, ai1, other"):
+        commit(tmp_path, make_batch(run, 0, [make_block(make_run(), 0), odd]), layout="wide")
+
+
 def test_floats_given_beside_codes_are_what_is_stored(tmp_path: Path) -> None:
     run = make_run()
     plain = make_block(run, 0)

@@ -66,8 +66,9 @@ def engineering(codes: NDArray[Any], channels: Sequence[Channel]) -> NDArray[np.
     NaN wherever `status_of_codes` is not OK.
     """
     values = codes.astype(np.float64)
-    for row, channel in zip(values, channels, strict=True):
-        _scale(row, channel)
+    values *= np.array([channel.scale for channel in channels]).reshape(len(codes), 1)
+    offsets = [channel.offset or -0.0 for channel in channels]  # to add -0.0 changes nothing, not even a -0.0
+    values += np.array(offsets).reshape(len(codes), 1)
     for place, channel in enumerate(channels):
         if channel.conversion is not None:
             values[place] = channel.conversion.value(_quantity(values[place], codes, channels, place))

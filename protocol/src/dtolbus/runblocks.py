@@ -75,6 +75,11 @@ def _checked(instant: datetime | int) -> datetime | int:
     return instant
 
 
+def run_of(block: DaqBlock) -> RunInfo | None:
+    """Return the run for which `block_of_run` made the block, so that it has no other names, channels or units."""
+    return block.__dict__.get("_run")
+
+
 def read_ns(block: DaqBlock) -> tuple[int | None, int | None]:
     """Return when the block's fetch began and ended, ns since 1970, floored to the µs that a datetime holds."""
     known = block.__dict__

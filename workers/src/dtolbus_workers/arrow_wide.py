@@ -14,11 +14,13 @@ from dtolbus.parquet.footer import BlockRows, Values
 from dtolbus.parquet.wide import FLOATS_SUFFIX, SAMPLE_INDEX, STATUS_SUFFIX, T_UTC
 from dtolbus.records import Channel, DaqBlock, RunInfo
 from dtolbus_workers.arrow import UTC_NS, instants
+from dtolbus_workers.columns import values_of
 from dtolbus_workers.destination import RecordRefusedError
 from dtolbus_workers.misfit import Described
 
 _VALUES = 1 << 20
 """About how many values are a row group."""
+_INT64 = 1 << 63
 _FAULTS = (ValueError, OverflowError, pa.ArrowException)
 
 
@@ -105,7 +107,7 @@ class WideTables:
             found = np.empty((len(self._columns), rows), self._values)
             with np.errstate(over="ignore"):  # beyond float32 is infinity
                 for block, place in zip(blocks, places, strict=True):
-                    found[:, place] = _whole(block.data, block)
+                    found[:, place] = _whole(values_of(block), block)
             arrays += [pa.array(row) for row in found]
         arrays += [_status(name, blocks, places, rows) for name in self._status]
         return pa.Table.from_arrays(arrays, schema=self.schema)
@@ -146,10 +148,10 @@ def _unwritable(block: DaqBlock) -> str | None:
     try:
         if block.error is not None:
             msgspec.json.encode(block.error)
-        np.int64(block.block_index), np.int64(block.t_mono_ns)  # whether 64 bits hold them
     except (ValueError, OverflowError) as error:
         return str(error)
-    return None
+    beyond = [number for number in (block.block_index, block.t_mono_ns) if not -_INT64 <= number < _INT64]
+    return f"{beyond[0]} is beyond 64 bits" if beyond else None
 
 
 def _whole(array: NDArray[Any], block: DaqBlock) -> NDArray[Any]:

@@ -86,8 +86,17 @@ def sample_columns(block: DaqBlock) -> SampleColumns:
         sample_index=np.arange(block.first_sample_index, block.first_sample_index + block.samples_per_channel),
         t_mono_ns=offsets + block.t_mono_ns,
         t_utc_ns=offsets + block.t_utc_ns,
-        values=block.data,
+        values=values_of(block),
     )
+
+
+def values_of(block: DaqBlock) -> NDArray[np.float64]:
+    """Return `block.data`, shape (channels, samples), but let the block keep none that is computed from its codes.
+
+    A batch holds many blocks, and floats are four times as large as codes of 16 bits: to keep them costs memory, and
+    more time, for memory that is new each time, than to compute them.
+    """
+    return block.data if block.has_own_data or block.error is not None else block.scaled()
 
 
 def block_summary(block: DaqBlock) -> dict[str, Scalar]:
@@ -118,7 +127,7 @@ def block_summary(block: DaqBlock) -> dict[str, Scalar]:
         "channels": _texts(block.channels),
         "units": _texts(tuple(map(block.units.get, block.channels))),
         "is_linearised": block.is_linearised,
-        **_statistics(block.data),
+        **_statistics(values_of(block)),
         "error_type": block.error.type if block.error else None,
         "error_message": block.error.message if block.error else None,
     }

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -35,17 +36,17 @@ class RunBatch:
     put_aside: Mapping[int, str] = field(default_factory=dict)
     """By index: why a record is stored as put aside and not as what it is."""
 
-    @property
+    @cached_property
     def blocks(self) -> list[DaqBlock]:
         """The blocks to store, in order."""
         return [r for r in self.records if isinstance(r, DaqBlock) and r.index not in self.put_aside]
 
-    @property
+    @cached_property
     def readings(self) -> list[DaqReading]:
         """The readings to store, in order."""
         return [r for r in self.records if isinstance(r, DaqReading) and r.index not in self.put_aside]
 
-    @property
+    @cached_property
     def events(self) -> list[DaqEvent]:
         """The events to store, in order."""
         return [r for r in self.records if isinstance(r, DaqEvent)]

@@ -4,6 +4,7 @@ import numpy as np
 
 from dtolbus.parquet.footer import CODE_TYPES
 from dtolbus.records import DaqBlock, RunInfo
+from dtolbus.runblocks import run_of
 
 MISFIT = "not of this run"
 """How the reason begins where a block cannot be stored in the wide layout, whose rows leave to the run what is its."""
@@ -13,7 +14,7 @@ class Described:
     """What a run says of its blocks, worked out once for many of them."""
 
     def __init__(self, run: RunInfo) -> None:
-        self._run = run
+        self._run = self._equal = run
         self._names = run.channel_names
         self._units = run.units
         self._dtype = np.dtype(run.dtype) if run.dtype in CODE_TYPES else None
@@ -21,6 +22,20 @@ class Described:
 
     def misfit(self, block: DaqBlock) -> str | None:
         """Return why the run's columns cannot hold a block, or None."""
+        if not self._is_made_for(block) and (reason := self._other(block)):
+            return reason
+        if any(name not in self._units for name in block.sensor_status):
+            return f"{MISFIT}: it has the status of other channels"
+        return None
+
+    def _is_made_for(self, block: DaqBlock) -> bool:
+        """Return whether the block was made for this run, so that nobody need look; False where that is not known."""
+        run = run_of(block)
+        if run is not self._equal and run == self._run:
+            self._equal = run  # the next is most likely this one
+        return self._is_clear and run is self._equal
+
+    def _other(self, block: DaqBlock) -> str | None:
         run, units = self._run, self._units
         if (block.run_id, block.device, block.task) != (run.run_id, run.device, run.task):
             return f"{MISFIT}: it says {block.device}/{block.task} {block.run_id}"
@@ -28,8 +43,6 @@ class Described:
             return f"{MISFIT}: its channels are {', '.join(block.channels):.100}"
         if block.units != units and {name: block.units.get(name) for name in units} != units:
             return f"{MISFIT}: its units are others"
-        if any(name not in units for name in block.sensor_status):
-            return f"{MISFIT}: it has the status of other channels"
         return None
 
     def has_codes(self, block: DaqBlock) -> bool:
