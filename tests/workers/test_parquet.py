@@ -343,10 +343,10 @@ def test_the_event_loop_is_free_while_a_block_is_written(tmp_path: Path, monkeyp
     entered, leave = threading.Event(), threading.Event()
     publish = parquet_parts.publish
 
-    def slow(data: Any, final: Path) -> None:
+    def slow(*args: Any) -> None:
         entered.set()
         assert leave.wait(30)
-        publish(data, final)
+        publish(*args)
 
     async def go() -> None:
         async with ParquetSink(tmp_path / "run.parquet") as sink:

@@ -109,8 +109,7 @@ class GrowingFile:
         number = int(parts[-1].stem.removeprefix("part-")) + 1 if parts else 0
         metadata = self._metadata(state, uuid.uuid4().hex)
         options = parquet_parts.writer_options(table.schema, self._compression, self._use_dictionary)
-        data = parquet_parts.encoded(table.schema, [table], metadata, options, self._rows_a_group)
-        parquet_parts.publish(data, self._part(number))
+        parquet_parts.publish(self._part(number), table.schema, [table], metadata, options, self._rows_a_group)
 
     def publish(self) -> None:
         """Join the parts to the file at the path, and remove them; without parts nothing changes.

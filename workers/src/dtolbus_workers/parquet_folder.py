@@ -5,7 +5,7 @@ import logging
 import uuid
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import filelock
 import msgspec
@@ -20,6 +20,7 @@ from dtolbus.records import RunInfo
 from dtolbus_workers import parquet_content, parquet_parts
 from dtolbus_workers.cells import ColumnKey
 from dtolbus_workers.destination import Position, RunBatch
+from dtolbus_workers.parquet_content import Content
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +143,6 @@ class ParquetFolder:
             return
         content = parquet_content.content(batch, run.form, run.columns)
         footer = parquet_content.part_footer(batch, content, run.position.backfilled, run.parts + 1, run.end)
-        options = parquet_parts.writer_options(content.schema, content.compression, use_dictionary=True)
-        data = parquet_parts.encoded(content.schema, content.tables, footer_keys(footer, self.destination_id), options)
         folder = run_folder(self._folder, batch.run)
         if not run.position.next:
             files.make_folder(folder)
@@ -152,7 +151,7 @@ class ParquetFolder:
                 f"{folder} was removed while its worker had it open; nothing of this batch counts as stored: start the "
                 f"worker again, it stores the run anew"
             )
-        self._publish(data, folder / part_name(batch.from_index))
+        self._publish(folder / part_name(batch.from_index), content, footer)
         position = Position(footer.to_index, footer.backfilled)
         self._runs[batch.run.run_id] = _Run(position, content.columns, footer.parts, run.form, footer.span)
 
@@ -164,11 +163,12 @@ class ParquetFolder:
             log.info("the board gives no codes: its values are stored", extra=facts)
         return _Run(Position(0, 0), {}, 0, form, None)
 
-    def _publish(self, data: Any, final: Path) -> None:
+    def _publish(self, final: Path, content: Content, footer: PartFooter) -> None:
         if final in self._unsure:
             final.unlink(missing_ok=True)  # published by a call that then failed: its position was never told
         self._unsure.add(final)
-        parquet_parts.publish(data, final)
+        options = parquet_parts.writer_options(content.schema, content.compression, use_dictionary=True)
+        parquet_parts.publish(final, content.schema, content.tables, footer_keys(footer, self.destination_id), options)
         self._unsure.discard(final)
 
 
