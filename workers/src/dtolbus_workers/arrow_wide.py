@@ -135,12 +135,18 @@ class WideTables:
 
 
 def _ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """Yield the items, each made on another thread while the one before it is used."""
-    with ThreadPoolExecutor(1, "parquet-rows") as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
+    """Return the items, each made on another thread while the one before it is used; the first is begun at once."""
+    pool = ThreadPoolExecutor(1, "parquet-rows")
+    first = pool.submit(next, items, None)
+
+    def drawn() -> Iterator[Any]:
+        coming = first
+        with pool:
+            while (item := coming.result()) is not None:
+                coming = pool.submit(next, items, None)
+                yield item
+
+    return drawn()
 
 
 def _unwritable(block: DaqBlock) -> str | None:
@@ -150,8 +156,10 @@ def _unwritable(block: DaqBlock) -> str | None:
             msgspec.json.encode(block.error)
     except (ValueError, OverflowError) as error:
         return str(error)
-    beyond = [number for number in (block.block_index, block.t_mono_ns) if not -_INT64 <= number < _INT64]
-    return f"{beyond[0]} is beyond 64 bits" if beyond else None
+    for number in (block.block_index, block.t_mono_ns):
+        if not -_INT64 <= number < _INT64:
+            return f"{number} is beyond 64 bits"
+    return None
 
 
 def _whole(array: NDArray[Any], block: DaqBlock) -> NDArray[Any]:

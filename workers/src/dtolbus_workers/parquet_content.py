@@ -44,7 +44,8 @@ def content(batch: RunBatch, form: Form, known: dict[ColumnKey, str]) -> Content
         tables = WideTables(batch.run, form.values, columns, blocks)
         keys = {ColumnKey(batch.run.device, batch.run.task, name, "number"): own for name, own in columns.items()}
         # deltas leave nothing to compress
-        return Content(tables.schema, tables, form, keys, tables.rows, None if form.values == "codes" else "zstd")
+        compression = None if form.values == "codes" else "zstd"
+        return Content(tables.schema, iter(tables), form, keys, tables.rows, compression)
     schema = SAMPLE_SCHEMA_FLOAT32 if form.values == "float32" else SAMPLE_SCHEMA
     return Content(schema, _sample_tables(blocks, schema), form, known)
 
